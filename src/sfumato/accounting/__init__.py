@@ -1,0 +1,1 @@
+"""Formal privacy: events, guarantees. Needs no torch."""
