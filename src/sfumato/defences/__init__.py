@@ -1,0 +1,1 @@
+"""Defences: one file each, found by discovery. See `sfumato.training.defence` for what a defence is."""

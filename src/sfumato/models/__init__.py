@@ -1,0 +1,1 @@
+"""Small reference networks; nothing special about them."""

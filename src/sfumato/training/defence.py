@@ -1,0 +1,112 @@
+"""What a defence is: up to six parts, each of them optional, each written once per method.
+
+    configure the task · prepare the model · transform the batch · per-example loss · stages (later) · guard on answers
+
+A defence wraps an inner one, part by part. It never runs an attack.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from sfumato.training.draws import Draws
+from sfumato.training.task import Task
+
+PerExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Batch(NamedTuple):
+    """A folded batch of a stack of M models.
+
+    `x` is [M * batch, *shape], `targets` soft labels [M * batch, classes] (each row sums to 1), both laid out model
+    after model (see `draws.fold`).
+    """
+
+    x: torch.Tensor
+    targets: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defence(ABC):
+    """A way to train (or to answer) that is meant to leak less.
+
+    Each part has the identity as its default. All tensors are folded: rows of M models, one after the other; a part
+    must treat rows independently, or, where it mixes records (mixup), stay within each model's rows by using `draws`.
+
+    Args:
+        inner: the defence that this one is wrapped around.
+    """
+
+    name: ClassVar[str] = ""
+    family: ClassVar[str] = "empirical"  # "empirical", "formal" or "none"; only "formal" may yield a guarantee
+    reference: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+
+    inner: Defence | None = None
+
+    def configure(self, task: Task) -> Task:
+        """The task with this defence's hyper-parameters (weight decay, epochs, patience)."""
+        return task
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The network with this defence's layers; may change `model` in place and must return it."""
+        return model
+
+    def transform(self, batch: Batch, draws: Draws) -> Batch:
+        """The batch that is trained on. Random numbers come from `draws` only."""
+        return batch
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, inner: PerExampleLoss) -> torch.Tensor:
+        """Per-example loss.
+
+        Args:
+            outputs: logits [rows, outputs]; one column for the one-logit binary head.
+            targets: soft labels [rows, classes].
+            inner: the loss of the inner defence, or of the task.
+
+        Returns:
+            [rows], one value per example, which no other example influences.
+        """
+        return inner(outputs, targets)
+
+    def guard(self, logits: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""
+        return logits
+
+
+D = TypeVar("D", bound=Defence)
+
+
+def chain(defence: Defence) -> list[Defence]:
+    """The defence and what it wraps, outermost first."""
+    found: list[Defence] = []
+    here: Defence | None = defence
+    while here is not None:
+        found.append(here)
+        here = here.inner
+    return found
+
+
+def configured(defence: Defence, task: Task) -> Task:
+    """The task as all parts want it; the outermost has the last word."""
+    for part in reversed(chain(defence)):
+        task = part.configure(task)
+    return task
+
+
+def composed_loss(defence: Defence, base: PerExampleLoss) -> PerExampleLoss:
+    """The per-example loss of the whole chain over the task's own."""
+    loss = base
+    for part in reversed(chain(defence)):
+        loss = _wrap(part, loss)
+    return loss
+
+
+def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:
+    return lambda outputs, targets: part.loss(outputs, targets, inner)
