@@ -1,0 +1,73 @@
+"""The membership game, and what an attack on it must say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sfumato.attacks.evidence import Evidence, Needs, ThreatModel, why_not
+from sfumato.attacks.fits import Fit
+from sfumato.targets.queries import QuerySet
+from sfumato.types import Floats
+from sfumato.validate import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembershipAttack(ABC):
+    """Scores records by how much they look like members. Chooses no threshold, computes no metric, trains nothing.
+
+    Args:
+        queries: repeats of every query, for models that answer at random (1 for those that do not).
+        augmentation: variants of each record that are asked ("none", "mirror", "mirror-shift").
+    """
+
+    name: ClassVar[str] = ""
+    family: ClassVar[str] = "membership"
+    reference: ClassVar[str] = ""  # citation key
+    bibtex: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    threat_model: ClassVar[ThreatModel] = ThreatModel(access="scores", knowledge="")
+    unit_rule: ClassVar[str] = "mean"  # how scores of a unit's records are combined, see audit.statistics.units
+    antisymmetric: ClassVar[bool] = False  # swapping IN and OUT of the references negates the score
+
+    queries: int = 1
+    augmentation: str = "none"
+
+    def __post_init__(self) -> None:
+        at_least("queries", self.queries, 1)
+        self.query_set  # noqa: B018 - validates the augmentation at construction
+
+    @property
+    def query_set(self) -> QuerySet:
+        """The queries made for each record."""
+        return QuerySet(self.augmentation, self.queries)
+
+    def needs(self) -> Needs:
+        """What the attack asks for; by default one query per record and nothing else."""
+        return Needs(queries=self.query_set)
+
+    def applies_to(self, evidence: Evidence) -> tuple[str, ...]:
+        """Reasons why the attack cannot run here; empty where it can. They reach the record."""
+        return why_not(self.needs(), evidence)
+
+    def fits(self, evidence: Evidence) -> tuple[Fit, ...]:
+        """The models that must be trained for this target before `score`; by default none."""
+        return ()
+
+    @abstractmethod
+    def score(self, evidence: Evidence, fitted: Sequence[dict[str, Floats]] = ()) -> Floats:
+        """How much each record looks like a member of the target's training set.
+
+        Args:
+            evidence: restricted to what `needs` declares.
+            fitted: results of `fits(evidence)`, in that order.
+
+        Returns:
+            float64 [n], higher means more likely a member; finite for every record in the game. Scores of different
+            targets must be comparable, because they are pooled. Random numbers come from `evidence.seed` only.
+
+        Raises:
+            NotApplicable: if something needed is missing (see `applies_to`).
+        """

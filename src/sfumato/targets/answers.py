@@ -1,0 +1,106 @@
+"""What models answered, and the statistics of an answer that attacks use. NumPy, float64 from here on.
+
+For the base query (the record itself, once) the full logits are kept. For other query sets four scalars per query are
+kept instead (`STATISTICS`), averaged over the repeats of each variant, because the logits of 18 queries would not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import logsumexp
+
+from sfumato.errors import NotApplicable
+from sfumato.targets.queries import BASE, QuerySet
+from sfumato.types import Floats, Ints
+from sfumato.validate import one_of
+
+STATISTICS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
+
+
+def logit_scaled(logits: Floats, labels: Ints) -> Floats:
+    """phi = z_y - logsumexp of the other logits = log p_y / (1 - p_y), without ever forming 1 - p_y.
+
+    LiRA, section VI-A of arXiv 2112.03570.
+
+    Args:
+        logits: [..., records, classes]; log-probabilities give the same value.
+        labels: int [records].
+
+    Returns:
+        float64 [..., records].
+    """
+    own, others = _own_and_others(logits, labels)
+    return own - logsumexp(others, axis=-1)
+
+
+def hinge(logits: Floats, labels: Ints) -> Floats:
+    """h = z_y - max of the other logits; [..., records, classes] to [..., records]. LiRA, section VI-A."""
+    own, others = _own_and_others(logits, labels)
+    return own - others.max(axis=-1)
+
+
+def log_confidence(logits: Floats, labels: Ints, temperature: float = 1.0) -> Floats:
+    """log p_y under softmax(logits / temperature); [..., records, classes] to float64 [..., records]."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    return _take_label(scaled, labels) - logsumexp(scaled, axis=-1)
+
+
+def statistic(name: str, logits: Floats, labels: Ints) -> Floats:
+    """One of `STATISTICS` by name; [..., records, classes] to float64 [..., records]; higher is more confident."""
+    one_of("statistic", name, STATISTICS)
+    if name == "logit":
+        return logit_scaled(logits, labels)
+    if name == "hinge":
+        return hinge(logits, labels)
+    return log_confidence(logits, labels, temperature=2.0 if name == "log_confidence_t2" else 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers of several models on the same records.
+
+    Args:
+        labels: int64 [records].
+        logits: float [models, records, classes], base query; log-probabilities where only probabilities are known.
+        scalars: query-set key -> statistic -> float32 [models, records, variants], averaged over repeats.
+    """
+
+    labels: Ints
+    logits: Floats
+    scalars: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+
+    @property
+    def models(self) -> int:
+        """Number of models that answered."""
+        return len(self.logits)
+
+    def statistic(self, name: str, queries: QuerySet = BASE) -> Floats:
+        """float64 [models, records, variants]: one of `STATISTICS`, averaged over the repeats of each variant."""
+        if queries == BASE:
+            return statistic(name, self.logits, self.labels)[..., None]
+        if queries.key not in self.scalars:
+            raise NotApplicable(
+                f"Expected answers to the queries {queries.key}, got {', '.join(['none-x1', *self.scalars])}.",
+                remedy="Query the models again; a table of predictions can only answer the base query.",
+            )
+        return np.asarray(self.scalars[queries.key][name], dtype=np.float64)
+
+    def pick(self, models: Ints) -> Answers:
+        """The answers of some of the models."""
+        scalars = {key: {name: a[models] for name, a in table.items()} for key, table in self.scalars.items()}
+        return Answers(self.labels, self.logits[models], scalars)
+
+
+def _take_label(values: Floats, labels: Ints) -> Floats:
+    index = np.broadcast_to(np.asarray(labels)[..., None], (*values.shape[:-1], 1))
+    return np.take_along_axis(values, index, axis=-1)[..., 0]
+
+
+def _own_and_others(logits: Floats, labels: Ints) -> tuple[Floats, Floats]:
+    logits = np.asarray(logits, dtype=np.float64)
+    own = _take_label(logits, labels)
+    is_own = np.arange(logits.shape[-1]) == np.asarray(labels)[..., None]
+    return own, np.where(is_own, -np.inf, logits)
