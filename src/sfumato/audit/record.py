@@ -1,0 +1,327 @@
+"""The audit record: everything that was found, in a form that can be saved, compared and rendered. No personal data.
+
+A record is two files side by side: `NAME.json` (schema below, versioned) and `NAME.npz` (curves and per-target values).
+Neither holds record values, ids, or scores by record; those of the worst-hit units go to a local file of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from sfumato.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+
+class Value(BaseModel):
+    """Base of all parts of a record: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Finding(Value):
+    """One measured number with its interval.
+
+    `value` is None where the data cannot resolve it (`resolvable` False); `at` is the false positive rate, prior or
+    other point the number belongs to.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    at: float | None = None
+    confidence: float = 0.95
+    method: str = ""
+    n_members: int = 0
+    n_nonmembers: int = 0
+    resolvable: bool = True
+    note: str = ""
+
+
+class EpsilonFinding(Value):
+    """A lower bound on epsilon, beside the most that a perfect attacker could have certified with as many trials."""
+
+    method: str
+    value: float
+    ceiling: float
+    confidence: float
+    delta: float
+    assumption: str = ""
+    n: int = 0
+    attack: str = ""
+    note: str = ""
+
+
+class Curve(Value):
+    """A ROC on a grid of false positive rates with a pointwise band; `resolvable_from` is the least resolvable FPR."""
+
+    fpr: list[float]
+    tpr: list[float]
+    low: list[float]
+    high: list[float]
+    resolvable_from: float
+
+
+class AttackResult(Value):
+    """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units."""
+
+    name: str
+    reference: str
+    summary: str
+    access: str
+    knowledge: str
+    queries: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    unit_rule: str = "mean"
+    targets: int = 1
+    references_per_target: int = 0
+    findings: list[Finding]
+    per_target: dict[str, list[float | None]] = Field(default_factory=dict)
+    curve: Curve | None = None
+    seconds: float = 0.0
+
+    def finding(self, name: str, at: float | None = None) -> Finding | None:
+        """The finding called `name` (at `at`), or None."""
+        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
+
+
+class NotRun(Value):
+    """An attack that could not run, and why."""
+
+    attack: str
+    reasons: list[str]
+
+
+class GroupResult(Value):
+    """Findings of one attack for one group of units."""
+
+    column: str
+    group: str
+    attack: str
+    findings: list[Finding]
+
+
+class Vulnerability(Value):
+    """How unevenly the risk falls on units: distribution of per-unit AUC (IN against OUT over models)."""
+
+    attack: str
+    models: int
+    edges: list[float]
+    counts: list[int]
+    quantiles: dict[str, float]
+    worst_decile: Finding
+    note: str = ""
+
+
+class DefenceSummary(Value):
+    """Which defence, with its settings."""
+
+    name: str
+    family: str
+    reference: str
+    summary: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class GuaranteeSummary(Value):
+    """The formal guarantee, or the sentence that says why there is none."""
+
+    status: Literal["none", "formal"]
+    statement: str
+
+
+class Subject(Value):
+    """One recipe or artefact under audit: utility beside leakage beside guarantee.
+
+    `artefact` says what was attacked: the released module itself, siblings trained the same way, or predictions only.
+    """
+
+    name: str
+    artefact: str
+    defence: DefenceSummary
+    guarantee: GuaranteeSummary
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    utility: list[Finding] = Field(default_factory=list)
+    attacks: list[AttackResult] = Field(default_factory=list)
+    strongest: str = ""
+    not_run: list[NotRun] = Field(default_factory=list)
+    groups: list[GroupResult] = Field(default_factory=list)
+    vulnerability: Vulnerability | None = None
+    epsilon: list[EpsilonFinding] = Field(default_factory=list)
+    training_seconds: float = 0.0
+
+    def attack(self, name: str) -> AttackResult | None:
+        """The result of the attack called `name`, or None."""
+        return next((a for a in self.attacks if a.name == name), None)
+
+
+class Comparison(Value):
+    """A paired difference between two subjects in one number: `subject` minus `baseline`, over the same targets."""
+
+    finding: str
+    at: float | None = None
+    attack: str = ""
+    subject: str
+    baseline: str
+    difference: Finding
+
+
+class DataSummary(Value):
+    """What the population was, in counts."""
+
+    name: str
+    kind: str
+    records: int
+    units: int
+    unit: str
+    classes: int
+    shape: list[int]
+    fingerprint: str
+    game_units: int
+    public_units: int
+    groups: list[str] = Field(default_factory=list)
+
+
+class Design(Value):
+    """How many models were trained and who was in them."""
+
+    name: str
+    models: int
+    targets: int
+    references_per_target: int
+    executor: str = ""
+    reused: int = 0
+    trained: int = 0
+
+
+class CheckResult(Value):
+    """One threshold that the user gave, and what came of it."""
+
+    name: str
+    condition: str
+    outcome: Literal["passed", "failed", "unknown"]
+    explanation: str
+
+
+class Notice(Value):
+    """A warning with its severity and remedy."""
+
+    severity: Literal["critical", "theoretical", "negligible"]
+    text: str
+    remedy: str = ""
+
+
+class Verdict(Value):
+    """The sentence on top, with the evidence for and against. `status` follows from the user's checks alone."""
+
+    status: Literal["no thresholds given", "passed", "failed", "unknown"]
+    sentence: str
+    in_favour: list[str] = Field(default_factory=list)
+    against: list[str] = Field(default_factory=list)
+
+
+class Provenance(Value):
+    """Where the record comes from and how to repeat it."""
+
+    created: str
+    command: str
+    seed: int
+    seconds: float
+    versions: dict[str, str]
+    machine: dict[str, str | int | float]
+
+
+class AuditRecord(Value):
+    """All that one run found. Render it with `sfumato.report`, check it with `sfumato.audit.checks`."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["compare", "audit", "release", "predictions", "scores"]
+    title: str
+    data: DataSummary
+    design: Design
+    subjects: list[Subject]
+    comparisons: list[Comparison] = Field(default_factory=list)
+    verdict: Verdict
+    checks: list[CheckResult] = Field(default_factory=list)
+    notices: list[Notice] = Field(default_factory=list)
+    not_tested: list[str] = Field(default_factory=list)
+    citations: dict[str, str] = Field(default_factory=dict)
+    provenance: Provenance
+
+    _arrays: dict[str, np.ndarray] = PrivateAttr(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays of the npz file: name -> array, names like "undefended/lira-online/per_target/auc"."""
+        return self._arrays
+
+    def with_arrays(self, arrays: dict[str, np.ndarray]) -> AuditRecord:
+        """A copy that carries these arrays."""
+        copy = self.model_copy()
+        copy._arrays = dict(arrays)
+        return copy
+
+    def subject(self, name: str) -> Subject:
+        """The subject called `name`."""
+        for subject in self.subjects:
+            if subject.name == name:
+                return subject
+        raise UsageError(f"Expected one of {[s.name for s in self.subjects]}, got {name!r}.")
+
+    def save(self, path: Path) -> Path:
+        """Write `path` (.json) and the .npz beside it, each atomically; returns the JSON path."""
+        path = Path(path).with_suffix(".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, **self._arrays))
+        text = self.model_dump_json(indent=1) + "\n"
+        _replace(path, lambda handle: handle.write(text.encode()))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> AuditRecord:
+        """Read a record from its JSON file, or from the folder that holds `record.json`."""
+        path = Path(path)
+        path = path / "record.json" if path.is_dir() else path
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UsageError(
+                f"Expected an audit record at {path}, got {error}.", remedy="Give the record.json that sfumato wrote."
+            ) from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise UsageError(
+                f"Expected a record of schema version {SCHEMA_VERSION} or older, got {version!r}.",
+                remedy="Update sfumato, or check that this is an audit record.",
+            )
+        try:
+            record = cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"Expected a complete audit record, got {first['msg']!r} at `{where}`.") from error
+        arrays = path.with_suffix(".npz")
+        if not arrays.exists():
+            return record
+        with np.load(arrays, allow_pickle=False) as file:
+            return record.with_arrays({name: file[name] for name in file.files})
+
+
+def _replace(path: Path, write: Any) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
