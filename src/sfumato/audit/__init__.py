@@ -1,0 +1,1 @@
+"""Plan, run and record audits; statistics and epsilon bounds are pure NumPy and SciPy."""
