@@ -1,0 +1,1 @@
+"""Training: tasks, recipes, the one loop, and what comes out of it."""
