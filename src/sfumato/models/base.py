@@ -16,6 +16,7 @@ class ModelFamily(ABC):
     name: ClassVar[str] = ""
     family: ClassVar[str] = "model"
     reference: ClassVar[str] = ""
+    bibtex: ClassVar[str] = ""
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -46,6 +46,7 @@ class Defence(ABC):
     name: ClassVar[str] = ""
     family: ClassVar[str] = "empirical"  # "empirical", "formal" or "none"; only "formal" may yield a guarantee
     reference: ClassVar[str] = ""
+    bibtex: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
     inner: Defence | None = None

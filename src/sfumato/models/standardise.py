@@ -1,0 +1,38 @@
+"""Standardisation of the input as a layer, so that it travels with the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sfumato.errors import UsageError
+
+
+class Standardise(nn.Module):
+    """Subtract the mean and divide by the standard deviation, per feature (tables) or per channel (images).
+
+    A feature that never varies (standard deviation 0) is only centred.
+
+    Args:
+        mean: [features] or [channels].
+        std: of the same shape, not negative, in the units of the data.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        if mean.dim() != 1 or mean.shape != std.shape or not bool((std >= 0).all()):
+            raise UsageError(
+                "Expected `mean` and `std` with one entry per feature or channel and no negative `std`, "
+                f"got shapes {tuple(mean.shape)} and {tuple(std.shape)}.",
+                remedy="Compute both over the training records, per column of a table or per channel of an image.",
+            )
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("std", torch.where(std == 0, torch.ones_like(std), std).detach())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, features] or [batch, channels, ...] to the same shape."""
+        spread = (-1, *(1 for _ in range(x.dim() - 2)))
+        return (x - self.mean.view(spread)) / self.std.view(spread)
