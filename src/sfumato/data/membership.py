@@ -1,8 +1,8 @@
 """Who is in which training set: designs for many models at once.
 
-A design is a Bool matrix [models, units]. Complementary pairs make rows and columns exact: model 2k+1 is trained on what
-model 2k was not. When each model in turn is the target, its partner is left out of the references as well, so that every
-unit has exactly as many IN as OUT references whatever its membership. (Otherwise the counts themselves would give
+A design is a Bool matrix [models, units]. Complementary pairs make rows and columns exact: model 2k+1 is trained on
+what model 2k was not. When each model in turn is the target, its partner is left out of the references as well, so that
+every unit has exactly as many IN as OUT references whatever its membership. (Otherwise the counts themselves would give
 membership away: a member of the target would have one IN reference fewer.)
 """
 
@@ -15,6 +15,10 @@ import numpy as np
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
 from sfumato.types import Bools
+from sfumato.validate import in_range
+
+
+COINS = "independent fair coins, complementary pairs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +40,11 @@ class Membership:
     paired: bool = True
 
     def __post_init__(self) -> None:
-        if self.matrix.ndim != 2 or self.in_game.shape != self.matrix.shape[1:] != ():
-            raise UsageError(f"Expected membership [models, units], got {self.matrix.shape} and {self.in_game.shape}.")
+        if self.matrix.ndim != 2 or {self.in_game.shape, self.public.shape} != {self.matrix.shape[1:]}:
+            raise UsageError(
+                f"Expected membership [models, units] with `in_game` and `public` [units], got {self.matrix.shape}, "
+                f"{self.in_game.shape} and {self.public.shape}."
+            )
         if (self.in_game & self.public).any() or self.matrix[:, self.public].any():
             raise UsageError("Expected public units outside every training set and outside the game.")
         if self.paired and len(self.matrix) % 2:
@@ -64,13 +71,14 @@ class Membership:
         return self.matrix[:, population.unit_of]
 
     def references_for(self, target: int) -> np.ndarray:
-        """int64 [r]: the models that may serve as references when `target` is attacked (not itself, not its partner)."""
+        """int64 [r]: the models that may serve as references against `target` (not itself, not its partner)."""
+        in_range("target", target, 0, self.models - 1)
         left_out = {target, target ^ 1} if self.paired else {target}
         return np.array([model for model in range(self.models) if model not in left_out], dtype=np.int64)
 
     @classmethod
     def half_pairs(cls, units: int, models: int, rng: np.random.Generator, *, public: float = 0.0) -> Membership:
-        """Complementary halves: each model is trained on half of the units in the game, each unit is in half of the models.
+        """Complementary halves: each model has half of the units in the game, each such unit is in half of the models.
 
         Args:
             units: number of units.
@@ -95,6 +103,20 @@ class Membership:
         return cls(matrix, in_game, ~in_game, "complementary halves")
 
     @classmethod
+    def coin_pairs(cls, units: int, models: int, rng: np.random.Generator, *, public: float = 0.0) -> Membership:
+        """An independent fair coin per unit in every even model, the complement in the next one.
+
+        Sizes of the training sets differ a little, so such models are not stacked; but each single model meets the
+        condition of the one-run bounds on epsilon (Steinke et al., arXiv 2305.08846), which exact halves do not.
+        """
+        _check_models(models)
+        order = rng.permutation(units)
+        public_mask = np.isin(np.arange(units), order[len(order) - round(public * units) :])
+        coins = rng.random((models // 2, units)) < 0.5
+        matrix = np.stack([coins, ~coins], axis=1).reshape(models, units) & ~public_mask
+        return cls(matrix, ~public_mask, public_mask, COINS)
+
+    @classmethod
     def canary_pairs(
         cls,
         units: int,
@@ -114,10 +136,16 @@ class Membership:
             public: int [p] positions of units set aside as known non-members.
         """
         _check_models(models)
+        given = np.isin(np.arange(units), canaries)
         canaries = np.asarray(canaries)[: len(canaries) // 2 * 2]
+        if given.sum() // 2 * 2 != len(canaries) or len(canaries) < 2:
+            raise UsageError(
+                f"Expected at least two distinct canaries among units 0 to {units - 1}, got {int(given.sum())}.",
+                remedy="Name positions of units, each once.",
+            )
         in_game = np.isin(np.arange(units), canaries)
         public_mask = np.isin(np.arange(units), [] if public is None else public)
-        matrix = np.tile(~in_game & ~public_mask, (models, 1))
+        matrix = np.tile(~given & ~public_mask, (models, 1))
         for first in range(0, models, 2):
             half = rng.permutation(canaries)
             matrix[first, half[: len(half) // 2]] = True
