@@ -17,7 +17,6 @@ from sfumato.errors import UsageError
 from sfumato.types import Bools
 from sfumato.validate import in_range
 
-
 COINS = "independent fair coins, complementary pairs"
 
 

@@ -14,6 +14,7 @@ from sfumato.canonical import content_hash
 from sfumato.data.records import ArrayRecords, Records
 from sfumato.errors import DataError, UsageError
 from sfumato.types import Bools, Ints, Rows, Strings
+from sfumato.validate import at_least
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,11 @@ class Unit:
                 "Expected the name of the unit of privacy, got nothing.",
                 remedy='Say whose privacy counts, e.g. unit="example" or unit="patient".',
             )
+        if self.of is not None and (lost := _missing(np.asarray(self.of))).any():
+            raise DataError(
+                f"Expected the unit ({self.name}) of every record, got none for record {int(lost.argmax())}.",
+                remedy="Fill it in or remove the record; records without a unit would be protected as one person.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,7 @@ class Population:
         name: for progress lines and reports.
         kind: "table" or "image"; decides default models and augmentations.
         events: reads of the private records that it took to build this population (a fitted category list, say).
+        notes: what was left out while reading (rows with missing values, say), for the user's eyes.
     """
 
     records: Records
@@ -62,6 +69,7 @@ class Population:
     name: str = "data"
     kind: str = "table"
     events: tuple[Event, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.unit, str):
@@ -75,7 +83,7 @@ class Population:
         _check_lengths(self)
         _check_ids(self.id_array)
         if self.labels is not None:
-            object.__setattr__(self, "labels", _checked_labels(self.labels))
+            object.__setattr__(self, "labels", _checked_labels(self.labels, self.class_names))
         if not self.class_names and self.labels is not None:
             object.__setattr__(self, "class_names", tuple(str(c) for c in range(int(self.labels.max()) + 1)))
 
@@ -155,6 +163,7 @@ class Population:
 
     def sample(self, records: int, rng: np.random.Generator) -> Population:
         """Whole units at random until `records` records are reached (the last unit may go over)."""
+        at_least("records", records, 1)
         if records >= len(self):
             return self
         order = rng.permutation(self.units)
@@ -164,11 +173,20 @@ class Population:
 
     def split(self, fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, Population]:
         """Disjoint parts by unit; `fractions` sum to at most 1."""
-        if sum(fractions.values()) > 1 + 1e-9:
-            raise UsageError(f"Expected fractions that sum to at most 1, got {dict(fractions)}.")
+        if sum(fractions.values()) > 1 + 1e-9 or min(fractions.values(), default=0.0) < 0:
+            raise UsageError(
+                f"Expected fractions from 0 that sum to at most 1, got {dict(fractions)}.",
+                remedy="Lower one of them.",
+            )
         order = rng.permutation(self.units)
         cuts = np.round(np.cumsum([0.0, *fractions.values()]) * self.units).astype(int)
-        return {name: self.take_units(order[a:b]) for name, a, b in zip(fractions, cuts, cuts[1:], strict=True)}
+        parts = {name: order[a:b] for name, a, b in zip(fractions, cuts, cuts[1:], strict=True)}
+        if empty := [name for name, units in parts.items() if len(units) == 0]:
+            raise DataError(
+                f"Expected a unit ({self.unit.name}) in each part, got none of {self.units} for {empty[0]!r}.",
+                remedy="Raise its fraction, or leave the part out.",
+            )
+        return {name: self.take_units(units) for name, units in parts.items()}
 
     def tensor(self, rows: Rows) -> torch.Tensor:
         """float32 [k, *shape]: the records at `rows`. Training goes through `PrivateView`, which writes an event."""
@@ -210,6 +228,13 @@ class Picked(Records):
         return content_hash([self.source.fingerprint, self.rows])
 
 
+def _missing(values: np.ndarray) -> Bools:
+    """bool [n]: NaN or None."""
+    if values.dtype.kind == "O":
+        return np.array([value is None or value != value for value in values], dtype=bool)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+
+
 def _check_lengths(population: Population) -> None:
     given = {
         "ids": population.ids,
@@ -236,14 +261,19 @@ def _check_ids(ids: np.ndarray) -> None:
         )
 
 
-def _checked_labels(labels: np.ndarray) -> np.ndarray:
+def _checked_labels(labels: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iub" or labels.ndim != 1 or labels.min() < 0:
         raise DataError(
             f"Expected labels as whole numbers from 0, shape [n], got {labels.dtype} {labels.shape}.",
             remedy="Encode class names as 0, 1, 2, ... and pass them as `class_names`.",
         )
-    if len(np.unique(labels)) < 2:
+    if class_names and labels.max() >= len(class_names):
+        raise DataError(
+            f"Expected labels below {len(class_names)}, one per class name, got {labels.max()}.",
+            remedy="Name every class.",
+        )
+    if len(class_names) < 2 and len(np.unique(labels)) < 2:  # a part of a larger population may hold one class only
         raise DataError(
             "Expected at least two classes among the labels, got one.",
             remedy="Check the label column and any filter.",

@@ -11,7 +11,7 @@ import torch
 
 from sfumato.canonical import array_digest
 from sfumato.errors import DataError
-from sfumato.types import Rows
+from sfumato.types import Bools, Rows
 
 
 class Records(ABC):
@@ -58,7 +58,8 @@ class ArrayRecords(Records):
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
-        if array.ndim < 2 or len(array) == 0:
+        object.__setattr__(self, "array", array)
+        if array.ndim < 2 or array.size == 0:
             raise DataError(
                 f"Expected records as an array [n, ...] with at least one record, got shape {array.shape}.",
                 remedy="Pass one row per record; a single feature is [n, 1].",
@@ -68,10 +69,10 @@ class ArrayRecords(Records):
                 f"Expected numeric records, got dtype {array.dtype}.",
                 remedy="Encode text columns as numbers first.",
             )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+        if array.dtype.kind == "f" and not (fits := _fits_float32(array)).all():
+            row = int((~fits).argmax())
             raise DataError(
-                f"Expected finite values, got NaN or infinity in record {row}.",
+                f"Expected finite values, got NaN, infinity or a value beyond float32 in record {row}.",
                 remedy="Remove or impute it, and say how (`missing=` where data come from a table).",
             )
 
@@ -93,3 +94,9 @@ class ArrayRecords(Records):
     @property
     def fingerprint(self) -> str:
         return self._digest
+
+
+def _fits_float32(array: np.ndarray) -> Bools:
+    """bool [n]: records whose values are all finite, also as float32, which is what `take` hands out."""
+    fits = np.abs(array.reshape(len(array), -1)) <= np.finfo(np.float32).max
+    return np.all(fits, axis=1)
