@@ -1,6 +1,7 @@
 """Statistics of membership games: step ROC, intervals, cluster bootstrap, per-unit vulnerability. NumPy only."""
 
 from sfumato.audit.statistics.bootstrap import (
+    FEWEST_TARGETS,
     CrossedGame,
     CrossedVariance,
     Resamples,
@@ -9,7 +10,7 @@ from sfumato.audit.statistics.bootstrap import (
     bca_interval,
     bootstrap,
     crossed_game,
-    crossed_shrinkage,
+    crossed_scale,
     crossed_variance,
     draw_resamples,
     full_roc,
@@ -71,15 +72,16 @@ from sfumato.audit.statistics.vulnerability import (
 )
 
 __all__ = [
-    "ROC", "AUCInterval", "AdvantageInterval", "AttackSummary", "Counts", "CrossedGame", "CrossedVariance",
-    "Estimate", "GroupSummary", "Histogram", "Interval", "MeanInterval", "MemberScores", "PerTarget", "ROCBand",
-    "Resamples", "SortedGame", "Stability", "UnitVulnerability", "WeightedROC", "WorstShare", "advantage",
-    "advantage_at", "advantage_influence", "auc", "auc_influence", "auc_placements", "balanced_accuracy",
-    "bca_interval", "best_advantage", "best_threshold", "bootstrap", "by_group", "by_membership",
-    "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper", "combine", "compare_rankings",
-    "crossed_game", "crossed_shrinkage", "crossed_variance", "crossfitted_calls", "delong", "draw_resamples",
-    "full_roc", "histogram", "mean_interval", "negatives_needed", "paired_difference", "per_target",
-    "percentile_interval", "ppv", "replicated_rates", "resolvable", "roc", "sort_game", "split_half_stability",
-    "summarise", "thin", "tnr_at_fnr", "tpr_at_fpr", "unit_vulnerability", "unresolved", "weighted_auc",
-    "weighted_tnr_at_fnr", "weighted_tpr_at_fpr", "worst_share",
+    "AUCInterval", "AdvantageInterval", "AttackSummary", "Counts", "CrossedGame", "CrossedVariance",
+    "Estimate", "FEWEST_TARGETS", "GroupSummary", "Histogram", "Interval", "MeanInterval", "MemberScores",
+    "PerTarget", "ROC", "ROCBand", "Resamples", "SortedGame", "Stability", "UnitVulnerability",
+    "WeightedROC", "WorstShare", "advantage", "advantage_at", "advantage_influence", "auc", "auc_influence",
+    "auc_placements", "balanced_accuracy", "bca_interval", "best_advantage", "best_threshold", "bootstrap",
+    "by_group", "by_membership", "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper",
+    "combine", "compare_rankings", "crossed_game", "crossed_scale", "crossed_variance", "crossfitted_calls",
+    "delong", "draw_resamples", "full_roc", "histogram", "mean_interval", "negatives_needed",
+    "paired_difference", "per_target", "percentile_interval", "ppv", "replicated_rates", "resolvable",
+    "roc", "sort_game", "split_half_stability", "summarise", "thin", "tnr_at_fnr", "tpr_at_fpr",
+    "unit_vulnerability", "unresolved", "weighted_auc", "weighted_tnr_at_fnr", "weighted_tpr_at_fpr",
+    "worst_share",
 ]  # fmt: skip

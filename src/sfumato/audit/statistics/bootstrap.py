@@ -4,7 +4,10 @@ Scores of one target model share that model, scores of one unit share that unit,
 independent samples of n_targets * n_units trials. Targets and units are each resampled with replacement and a
 score weighs (draws of its target) x (draws of its unit), the "pigeonhole" bootstrap (Owen 2007, 0712.1111).
 It never understates the variance to first order. Where it overstates it (up to threefold, when scores share
-neither target nor unit effects) `crossed_shrinkage` gives the factor that takes the excess back.
+neither target nor unit effects) `crossed_scale` gives the factor that takes the excess back.
+
+Three targets or fewer cannot show how targets differ. They are kept as they are, and the interval then
+speaks of these models only.
 
 Scores are sorted once; a replicate only adds integer weights in that order.
 """
@@ -17,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from sfumato.audit.statistics.intervals import Interval, checked_confidence
 from sfumato.audit.statistics.roc import by_membership
@@ -26,6 +29,8 @@ from sfumato.errors import UsageError
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-12
+FEWEST_TARGETS = 4
+"""Below this many targets only units are resampled, and an interval speaks of these targets only."""
 
 
 class Resamples(NamedTuple):
@@ -98,12 +103,12 @@ def _broadcast_mask(in_game: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bo
 
 
 def draw_resamples(n_targets: int, n_units: int, replicates: int, rng: np.random.Generator) -> Resamples:
-    """Draw clusters with replacement; a single target is kept as it is, so units are then the only cluster."""
+    """Draw clusters with replacement; below `FEWEST_TARGETS` targets, units are the only cluster."""
     if replicates < 2:
         raise UsageError(f"Expected at least 2 replicates, got {replicates}.", remedy="200 is a usual number.")
     units = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=replicates).astype(np.float64)
-    if n_targets == 1:
-        return Resamples(np.ones((replicates, 1)), units)
+    if n_targets < FEWEST_TARGETS:
+        return Resamples(np.ones((replicates, n_targets)), units)
     targets = rng.multinomial(n_targets, np.full(n_targets, 1 / n_targets), size=replicates)
     return Resamples(targets.astype(np.float64), units)
 
@@ -128,9 +133,7 @@ class SortedGame:
         """The ROC when a score counts target_weights[t] * unit_weights[u] times ([targets] and [units])."""
         true_positives = _weight_at_corners(self.members, target_weights, unit_weights)
         false_positives = _weight_at_corners(self.nonmembers, target_weights, unit_weights)
-        return WeightedROC(
-            false_positives, true_positives, float(false_positives[-1]), float(true_positives[-1])
-        )
+        return WeightedROC(false_positives, true_positives, float(false_positives[-1]), float(true_positives[-1]))
 
 
 def sort_game(game: CrossedGame) -> SortedGame:
@@ -173,9 +176,7 @@ def full_roc(game: SortedGame, n_targets: int, n_units: int) -> WeightedROC:
     return game.weighted_roc(np.ones(n_targets), np.ones(n_units))
 
 
-def bootstrap(
-    game: SortedGame, resamples: Resamples, statistic: Callable[[WeightedROC], Floats]
-) -> Floats:
+def bootstrap(game: SortedGame, resamples: Resamples, statistic: Callable[[WeightedROC], Floats]) -> Floats:
     """`statistic` of every replicate's ROC: [replicates, ...]; NaN where a replicate drew an empty class.
 
     Args:
@@ -242,31 +243,40 @@ def _clustered(sums: Floats) -> float:
     return float(((sums - sums.mean()) ** 2).sum() * n / (n - 1)) if n > 1 else 0.0
 
 
-def crossed_shrinkage(influence: Floats) -> float:
-    """Factor in (0, 1] by which pigeonhole deviations are too wide for this statistic; 1 for a single target.
+def crossed_scale(influence: Floats, confidence: float) -> float:
+    """Factor on pigeonhole deviations that gives this statistic's interval its right width.
 
-    The pigeonhole variance is targets + units + cells to first order (Owen 2007, theorem 2), the variance
-    that the design has is `CrossedVariance.total`.
+    The pigeonhole variance is targets + units + cells to first order (Owen 2007, theorem 2) where the design
+    has `CrossedVariance.total`. Few targets know their own spread badly, so the normal quantile is replaced by
+    Student's with Satterthwaite's degrees of freedom. 1 where targets are not resampled.
+
+    Args:
+        influence: [targets, units], see `crossed_variance`.
+        confidence: of the two-sided interval, in (0, 1).
     """
+    n_targets, n_units = influence.shape
     variance = crossed_variance(influence)
-    pigeonhole = variance.targets + variance.units + variance.cells
-    if influence.shape[0] == 1 or pigeonhole == 0:
+    if n_targets < FEWEST_TARGETS or variance.total == 0:
         return 1.0
-    return float(min(1.0, np.sqrt(variance.total / pigeonhole)))
+    kept_targets, kept_units = (n_targets - 1) / n_targets, (n_units - 1) / n_units
+    pigeonhole = variance.targets * kept_targets + variance.units * kept_units + variance.cells
+    spread = variance.targets**2 / (n_targets - 1) + variance.units**2 / max(n_units - 1, 1)
+    tail = (1 - checked_confidence(confidence)) / 2
+    student = float(stdtrit(variance.total**2 / spread, tail) / ndtri(tail))
+    return student * float(np.sqrt(variance.total / pigeonhole))
 
 
-def percentile_interval(
-    value: Floats | float, replicates: Floats, confidence: float, shrinkage: float = 1.0
-) -> Interval:
-    """Percentile interval from `replicates` [replicates, ...], deviations from `value` scaled by `shrinkage`.
+def percentile_interval(value: Floats | float, replicates: Floats, confidence: float, scale: float = 1.0) -> Interval:
+    """Percentile interval from `replicates` [replicates, ...], deviations from `value` times `scale`.
 
     NaN replicates (an empty class was drawn) are left out; where all are NaN both ends are NaN.
     """
     tail = (1 - checked_confidence(confidence)) / 2
     filled = np.where(np.isnan(replicates).all(axis=0), np.inf, replicates)
-    low, high = np.nanquantile(filled, [tail, 1 - tail], axis=0)
+    # Weibull plotting positions p (n + 1): the default ones give ends that are too near at 200 replicates.
+    low, high = np.nanquantile(filled, [tail, 1 - tail], axis=0, method="weibull")
     low, high = (np.where(np.isposinf(end), np.nan, end) for end in (low, high))
-    return Interval(value + shrinkage * (low - value), value + shrinkage * (high - value))
+    return Interval(value + scale * (low - value), value + scale * (high - value))
 
 
 def bca_interval(value: float, replicates: Floats, influence: Floats, confidence: float) -> Interval:
@@ -286,5 +296,5 @@ def bca_interval(value: float, replicates: Floats, influence: Floats, confidence
     bias, acceleration = float(ndtri(below)), float((influence**3).sum() / (6 * spread**1.5))
     tail = (1 - checked_confidence(confidence)) / 2
     normal = bias + ndtri(np.array([tail, 1 - tail]))
-    low, high = np.quantile(finite, ndtr(bias + normal / (1 - acceleration * normal)))
+    low, high = np.quantile(finite, ndtr(bias + normal / (1 - acceleration * normal)), method="weibull")
     return Interval(low, high)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sfumato.audit.statistics.bootstrap import (
     CrossedGame,
     Resamples,
-    crossed_shrinkage,
+    crossed_scale,
     percentile_interval,
 )
 from sfumato.audit.statistics.influence import advantage_influence
@@ -75,13 +75,11 @@ def replicated_rates(game: CrossedGame, called: NDArray[np.bool_], resamples: Re
 def advantage_at(
     game: CrossedGame, called: NDArray[np.bool_], resamples: Resamples, confidence: float
 ) -> AdvantageInterval:
-    """TPR - FPR of fixed calls [targets, units] with a cluster-bootstrap interval, narrowed by `crossed_shrinkage`."""
-    value = float(
-        called[game.in_game & game.members].mean() - called[game.in_game & ~game.members].mean()
-    )
+    """TPR - FPR of fixed calls [targets, units] with a cluster-bootstrap interval, scaled by `crossed_scale`."""
+    value = float(called[game.in_game & game.members].mean() - called[game.in_game & ~game.members].mean())
     rates = replicated_rates(game, called, resamples)
-    shrinkage = crossed_shrinkage(advantage_influence(game, called))
-    low, high = percentile_interval(value, rates.tpr - rates.fpr, confidence, shrinkage)
+    scale = crossed_scale(advantage_influence(game, called), confidence)
+    low, high = percentile_interval(value, rates.tpr - rates.fpr, confidence, scale)
     least = _least(value, game, confidence)
     return AdvantageInterval(value, float(min(low, least.low)), float(max(high, least.high)))
 
@@ -96,9 +94,7 @@ def best_advantage(
     deviation at its own threshold; since the maximum is never below the empirical advantage at the best true
     threshold, this covers as well as the deviation does.
     """
-    threshold = best_threshold(
-        game.scores[game.in_game & game.members], game.scores[game.in_game & ~game.members]
-    )
+    threshold = best_threshold(game.scores[game.in_game & game.members], game.scores[game.in_game & ~game.members])
     at_best = advantage_at(game, game.scores >= threshold, resamples, confidence)
     low = min(max(crossfitted.low, 0.0), at_best.value)
     return AdvantageInterval(at_best.value, low, max(at_best.high, at_best.value))
@@ -107,7 +103,11 @@ def best_advantage(
 def _least(value: float, game: CrossedGame, confidence: float) -> Interval:
     """No variance is seen at TPR - FPR = 1 or -1: allow for what so many units cannot exclude."""
     n = min(game.n_members, game.n_nonmembers, game.scores.shape[1])
-    exact = never_certain(abs(value), n, confidence) if abs(value) == 1 else Interval(*np.full(2, abs(value)))
+    exact = (
+        never_certain(abs(value), n, confidence)
+        if abs(value) == 1
+        else Interval(np.asarray(abs(value)), np.asarray(abs(value)))
+    )
     return exact if value >= 0 else Interval(-exact.high, -exact.low)
 
 

@@ -72,9 +72,7 @@ def clopper_pearson(successes: ArrayLike, trials: ArrayLike, confidence: float =
     Valid for independent trials at a threshold fixed before they were seen.
     """
     tail = (1 - checked_confidence(confidence)) / 2
-    return Interval(
-        clopper_pearson_lower(successes, trials, tail), clopper_pearson_upper(successes, trials, tail)
-    )
+    return Interval(clopper_pearson_lower(successes, trials, tail), clopper_pearson_upper(successes, trials, tail))
 
 
 def delong(scores_members: ArrayLike, scores_nonmembers: ArrayLike, confidence: float = 0.95) -> AUCInterval:
@@ -117,7 +115,7 @@ def never_certain(value: float, n: int, confidence: float) -> Interval:
     n perfect successes do not prove certainty; the limit at 1 is (tail)^(1/n).
     """
     if 0 < value < 1:
-        return Interval(np.float64(value), np.float64(value))
+        return Interval(np.asarray(value), np.asarray(value))
     return clopper_pearson(n if value >= 1 else 0, n, confidence)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfumato.audit.statistics.bootstrap import (
+    FEWEST_TARGETS,
     CrossedGame,
     Resamples,
     SortedGame,
@@ -17,7 +18,7 @@ from sfumato.audit.statistics.bootstrap import (
     bca_interval,
     bootstrap,
     crossed_game,
-    crossed_shrinkage,
+    crossed_scale,
     draw_resamples,
     full_roc,
     percentile_interval,
@@ -42,7 +43,6 @@ from sfumato.validate import in_range
 Floats = NDArray[np.float64]
 
 _ROC_POINTS = 81
-_FEW_TARGETS = 8
 _OPTIMISM = "The maximum over thresholds is optimistic on small samples; read the cross-fitted value beside it."
 _CONSERVATIVE = ", widened to Clopper-Pearson"
 
@@ -148,7 +148,16 @@ class _Measured:
 
     @property
     def method(self) -> str:
-        return "bootstrap over units" if self.n_targets == 1 else "cluster bootstrap over targets and units"
+        if self.n_targets == 1:
+            return "bootstrap over units"
+        if self.n_targets < FEWEST_TARGETS:
+            return "cluster bootstrap over units"
+        return "cluster bootstrap over targets and units"
+
+    @property
+    def scaled_method(self) -> str:
+        few = self.n_targets < FEWEST_TARGETS
+        return self.method if few else f"{self.method}, scaled to the two-way clustered variance"
 
     @property
     def n_targets(self) -> int:
@@ -156,12 +165,11 @@ class _Measured:
 
     @property
     def warning(self) -> str:
-        """Few clusters cannot show their own spread, so the interval is too narrow if targets differ much."""
-        if self.n_targets == 1:
-            return "One target model: the interval says nothing about other training runs."
-        if self.n_targets < _FEW_TARGETS:
-            return f"Only {self.n_targets} target models: their spread is poorly known."
-        return ""
+        """Few targets cannot show how training runs differ."""
+        if self.n_targets >= FEWEST_TARGETS:
+            return ""
+        models = "One target model" if self.n_targets == 1 else f"Only {self.n_targets} target models"
+        return f"{models}: the interval says nothing about other training runs."
 
 
 def summarise(
@@ -200,7 +208,8 @@ def summarise(
         for rate in rates:
             in_range(name, rate, 0.0, 1.0)
     game = crossed_game(scores, members, in_game)
-    resamples = draw_resamples(*game.scores.shape, replicates, rng)
+    n_targets, n_units = game.scores.shape
+    resamples = draw_resamples(n_targets, n_units, replicates, rng)
     measured = _measure(game, _points(game, fprs, ppv_fpr), resamples, confidence)
     crossfitted, best = _advantages(measured, rng)
     return AttackSummary(
@@ -214,8 +223,8 @@ def summarise(
         ppv=tuple(_ppv(measured, prior) for prior in priors),
         per_target=per_target(game, np.asarray(fprs, np.float64), confidence),
         roc=_band(measured),
-        n_targets=measured.n_targets,
-        n_units=game.scores.shape[1],
+        n_targets=n_targets,
+        n_units=n_units,
         replicates=replicates,
     )
 
@@ -227,7 +236,8 @@ def _points(game: CrossedGame, fprs: Sequence[float], ppv_fpr: float) -> _Points
 
 def _measure(game: CrossedGame, points: _Points, resamples: Resamples, confidence: float) -> _Measured:
     ordered: SortedGame = sort_game(game)
-    values = points.part(points.read(full_roc(ordered, *game.scores.shape)))
+    n_targets, n_units = game.scores.shape
+    values = points.part(points.read(full_roc(ordered, n_targets, n_units)))
     replicates = points.part(bootstrap(ordered, resamples, points.read))
     return _Measured(game, points, values, replicates, resamples, confidence)
 
@@ -243,9 +253,9 @@ def _auc(measured: _Measured) -> Estimate:
         drawn = bca_interval(value, measured.replicates.auc, influence[0], measured.confidence)
         method = f"{measured.method} (BCa)"
     else:
-        shrinkage = crossed_shrinkage(influence)
-        drawn = percentile_interval(value, measured.replicates.auc, measured.confidence, shrinkage)
-        method = f"{measured.method}, scaled to the two-way clustered variance"
+        scale = crossed_scale(influence, measured.confidence)
+        drawn = percentile_interval(value, measured.replicates.auc, measured.confidence, scale)
+        method = measured.scaled_method
     fewest = min(measured.counts.n_members, measured.counts.n_nonmembers, measured.game.scores.shape[1])
     return _estimate(measured, "auc", value, drawn, never_certain(value, fewest, measured.confidence), method)
 
@@ -277,7 +287,8 @@ def _ppv(measured: _Measured, prior: float) -> Estimate:
     fpr, counts = measured.points.ppv_fpr, measured.counts
     if not resolvable(fpr, counts.n_nonmembers):
         return _too_few(measured, "ppv", fpr, "nonmember", counts.n_nonmembers, at=prior)
-    value = float(ppv(*measured.values.called, prior))
+    hit, wrong = measured.values.called
+    value = float(ppv(hit, wrong, prior))
     if np.isnan(value):
         note = f"No threshold calls anybody a member at an FPR of at most {fpr:g} (tied scores)."
         return unresolved("ppv", counts, measured.confidence, note, at=prior)
@@ -291,9 +302,7 @@ def _ppv(measured: _Measured, prior: float) -> Estimate:
 def _ppv_corners(measured: _Measured, prior: float) -> Interval:
     """PPV when either rate alone sits at the end of its exact interval."""
     tpr, false = (float(rate) for rate in measured.values.called)
-    hit = clopper_pearson(
-        round(tpr * measured.counts.n_members), measured.counts.n_members, measured.confidence
-    )
+    hit = clopper_pearson(round(tpr * measured.counts.n_members), measured.counts.n_members, measured.confidence)
     wrong = clopper_pearson(
         round(false * measured.counts.n_nonmembers), measured.counts.n_nonmembers, measured.confidence
     )
@@ -324,8 +333,8 @@ def _advantages(measured: _Measured, rng: np.random.Generator) -> _Advantages:
 
 
 def _advantage(measured: _Measured, name: str, interval: AdvantageInterval, note: str) -> Estimate:
-    ends = Interval(np.float64(interval.low), np.float64(interval.high))
-    method = measured.method
+    ends = Interval(np.asarray(interval.low), np.asarray(interval.high))
+    method = measured.scaled_method
     if name == "advantage":
         method += "; low end from the cross-fitted threshold"
     return _estimate(measured, name, interval.value, ends, ends, method, note, floor=-1.0)
@@ -351,9 +360,7 @@ def _band(measured: _Measured) -> ROCBand:
     return ROCBand(grid, tpr, np.clip(low, 0, 1), np.clip(high, 0, 1), resolved, measured.confidence)
 
 
-def _too_few(
-    measured: _Measured, name: str, rate: float, kind: str, have: int, at: float | None = None
-) -> Estimate:
+def _too_few(measured: _Measured, name: str, rate: float, kind: str, have: int, at: float | None = None) -> Estimate:
     note = (
         f"A rate of {rate:g} needs at least {negatives_needed(rate):,} {kind} scores, there are {have:,}."
         if rate > 0
@@ -388,5 +395,3 @@ def _estimate(
         note=" ".join(filter(None, (note, measured.warning))),
         at=at,
     )
-
-

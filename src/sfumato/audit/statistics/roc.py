@@ -140,9 +140,7 @@ def advantage(scores_members: ArrayLike, scores_nonmembers: ArrayLike, threshold
     return float(tpr - np.mean(checked_scores("scores_nonmembers", scores_nonmembers) >= threshold))
 
 
-def balanced_accuracy(
-    scores_members: ArrayLike, scores_nonmembers: ArrayLike, threshold: float | None = None
-) -> float:
+def balanced_accuracy(scores_members: ArrayLike, scores_nonmembers: ArrayLike, threshold: float | None = None) -> float:
     """(TPR + TNR) / 2 at `threshold`, or its maximum over all thresholds (optimistic, see `advantage`)."""
     return (1 + advantage(scores_members, scores_nonmembers, threshold)) / 2
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from sfumato.audit.statistics.bootstrap import crossed_game
 from sfumato.audit.statistics.vulnerability import unit_vulnerability, worst_share
@@ -62,8 +62,7 @@ def split_half_stability(
         )
     half = rng.permutation(game.scores.shape[0]) % 2 == 0
     first, second = (
-        unit_vulnerability(game.scores[part], game.members[part], game.in_game[part]).auc
-        for part in (half, ~half)
+        unit_vulnerability(game.scores[part], game.members[part], game.in_game[part]).auc for part in (half, ~half)
     )
     return compare_rankings(first, second, share)
 
@@ -76,11 +75,16 @@ def compare_rankings(first: ArrayLike, second: ArrayLike, share: float = 0.1) ->
     flagged_left, flagged_right = worst_share(left, share).units, worst_share(right, share).units
     shared, n_flagged = np.intersect1d(flagged_left, flagged_right).size, flagged_left.size
     expected = n_flagged**2 / left.size
-    constant = np.ptp(left) == 0 or np.ptp(right) == 0
     return Stability(
         jaccard=shared / (2 * n_flagged - shared),
         jaccard_by_chance=expected / (2 * n_flagged - expected),
-        spearman=float("nan") if constant else float(spearmanr(left, right)[0]),
+        spearman=_spearman(left, right),
         n_flagged=n_flagged,
         n_units=left.size,
     )
+
+
+def _spearman(left: Floats, right: Floats) -> float:
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(left), rankdata(right))[0, 1])
