@@ -136,12 +136,12 @@ class Membership:
         """
         _check_models(models)
         given = np.isin(np.arange(units), canaries)
-        canaries = np.asarray(canaries)[: len(canaries) // 2 * 2]
-        if given.sum() // 2 * 2 != len(canaries) or len(canaries) < 2:
+        if given.sum() != len(canaries) or len(canaries) < 2:
             raise UsageError(
                 f"Expected at least two distinct canaries among units 0 to {units - 1}, got {int(given.sum())}.",
                 remedy="Name positions of units, each once.",
             )
+        canaries = np.asarray(canaries)[: len(canaries) // 2 * 2]
         in_game = np.isin(np.arange(units), canaries)
         public_mask = np.isin(np.arange(units), [] if public is None else public)
         matrix = np.tile(~given & ~public_mask, (models, 1))

@@ -180,7 +180,7 @@ class Population:
             )
         order = rng.permutation(self.units)
         cuts = np.round(np.cumsum([0.0, *fractions.values()]) * self.units).astype(int)
-        parts = {name: order[a:b] for name, a, b in zip(fractions, cuts, cuts[1:], strict=True)}
+        parts = {name: order[a:b] for name, a, b in zip(fractions, cuts[:-1], cuts[1:], strict=True)}
         if empty := [name for name, units in parts.items() if len(units) == 0]:
             raise DataError(
                 f"Expected a unit ({self.unit.name}) in each part, got none of {self.units} for {empty[0]!r}.",
