@@ -11,7 +11,8 @@ from sfumato.errors import UsageError
 class Standardise(nn.Module):
     """Subtract the mean and divide by the standard deviation, per feature (tables) or per channel (images).
 
-    A feature that never varies (standard deviation 0) is only centred.
+    A feature that does not vary beyond the rounding of single precision (standard deviation of at most 2^-23 times the
+    absolute mean, 0 included) is only centred: dividing by it would blow rounding errors up.
 
     Args:
         mean: [features] or [channels].
@@ -30,9 +31,15 @@ class Standardise(nn.Module):
                 remedy="Compute both over the training records, per column of a table or per channel of an image.",
             )
         self.register_buffer("mean", mean.detach().clone())
-        self.register_buffer("std", torch.where(std == 0, torch.ones_like(std), std).detach())
+        self.register_buffer("std", torch.where(constant(mean, std), torch.ones_like(std), std).detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, features] or [batch, channels, ...] to the same shape."""
         spread = (-1, *(1 for _ in range(x.dim() - 2)))
         return (x - self.mean.view(spread)) / self.std.view(spread)
+
+
+def constant(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """bool, of the same shape: which features do not vary beyond rounding."""
+    single = torch.finfo(torch.float32)
+    return std <= torch.clamp(single.eps * mean.abs(), min=single.tiny)

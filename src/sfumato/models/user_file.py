@@ -14,6 +14,7 @@ from torch import nn
 
 from sfumato.errors import SfumatoError, StoreMismatch, UnsupportedModel, UsageError
 from sfumato.models.base import ModelFamily
+from sfumato.models.shape import flat_features, outputs_checked
 from sfumato.models.user_source import SourceDigest, importing_from, user_sources
 
 
@@ -54,6 +55,8 @@ class FileModel(ModelFamily):
         return {"class": f"{type(self).__module__}.FileModel", "function": self.function, "sources": dict(self.sources)}
 
     def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
+        flat_features(self.name, shape)
+        outputs_checked(outputs)
         file = Path(self.path).resolve()
         if not file.is_file() or user_sources(file) != self.sources:
             raise StoreMismatch(

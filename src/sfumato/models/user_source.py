@@ -8,7 +8,7 @@ import importlib
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -147,7 +147,7 @@ def _library_roots() -> set[Path]:
     return {Path(folder).resolve() for folder in folders}
 
 
-def _user_owned_since(before: dict[str, object], modules: Iterable[str]) -> list[str]:
+def _user_owned_since(before: Mapping[str, object], modules: Iterable[str]) -> list[str]:
     new = {name: module for name, module in sys.modules.items() if name not in before and name not in modules}
     return [
         name

@@ -46,7 +46,7 @@ def augment(x: torch.Tensor, kinds: Sequence[str], draws: Draws) -> torch.Tensor
     """
     for kind in kinds:
         one_of("augmentation", kind, _AUGMENTATIONS)
-        _refuse_non_images(kind, x, smallest=SHIFT_DIVISOR)
+        _refuse_non_images(kind, x)
         x = _AUGMENTATIONS[kind](x, draws, _batch_of(x, draws))
     return x
 
@@ -75,7 +75,7 @@ def apply_variant(x: torch.Tensor, variant: Variant) -> torch.Tensor:
     """
     if variant == Variant(False, 0, 0):
         return x
-    _refuse_non_images("augmented queries", x, smallest=SHIFT_DIVISOR)
+    _refuse_non_images("augmented queries", x)
     x = x.flip(3) if variant.mirror else x
     down, right = (torch.full((x.shape[0],), step) for step in (variant.down, variant.right))
     return shifted(x, down * (x.shape[2] // SHIFT_DIVISOR), right * (x.shape[3] // SHIFT_DIVISOR))
@@ -145,11 +145,11 @@ def _batch_of(x: torch.Tensor, draws: Draws) -> int:
     return x.shape[0] // draws.models
 
 
-def _refuse_non_images(kind: str, x: torch.Tensor, smallest: int) -> None:
-    if x.dim() == 4 and min(x.shape[2:]) >= smallest:
+def _refuse_non_images(kind: str, x: torch.Tensor) -> None:
+    if x.dim() == 4 and min(x.shape[2:]) >= SHIFT_DIVISOR:
         return
     raise NotApplicable(
-        f"Expected images of shape (channels, height, width) with sides of at least {smallest} for {kind}, "
+        f"Expected images of shape (channels, height, width) with sides of at least {SHIFT_DIVISOR} for {kind}, "
         f"got records of shape {tuple(x.shape[1:])}.",
         remedy="Leave augmentation out for these records.",
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.metrics import roc_auc_score
 
 from sfumato.errors import NotApplicable, UsageError
@@ -59,10 +59,10 @@ def balanced_accuracy(logits: Floats, labels: Ints) -> float:
 
 
 def auroc(logits: Floats, labels: Ints) -> float:
-    """Area under the ROC curve, ties counted half.
+    """Area under the ROC curve, ties counted half: the mean over classes of one against the rest ("macro").
 
-    Two classes: of the difference of the two logits. More: the mean over classes of one against the rest, each by its
-    probability ("macro one-vs-rest").
+    Records are ranked by the log-odds of the class, which order them as its probability does but do not saturate. With
+    two classes both areas are one and the same.
 
     Raises:
         NotApplicable: if a class does not occur among the labels.
@@ -73,10 +73,12 @@ def auroc(logits: Floats, labels: Ints) -> float:
             f"Expected records of every class for AUROC, got none of class {', '.join(map(str, missing))}.",
             remedy="Measure on more records, or use accuracy.",
         )
-    if logits.shape[1] == 2:
-        return float(roc_auc_score(labels == 1, logits[:, 1] - logits[:, 0]))
-    scores = softmax(logits, axis=1)
-    return float(np.mean([roc_auc_score(labels == label, scores[:, label]) for label in range(logits.shape[1])]))
+    classes = range(logits.shape[1])
+    return float(np.mean([roc_auc_score(labels == label, _log_odds(logits, label)) for label in classes]))
+
+
+def _log_odds(logits: Floats, label: int) -> Floats:
+    return logits[:, label] - logsumexp(np.delete(logits, label, axis=1), axis=1)
 
 
 def calibration_error(logits: Floats, labels: Ints) -> float:
@@ -109,7 +111,8 @@ METRICS = (
 def _refuse_bad_input(logits: Floats, labels: Ints) -> None:
     if logits.ndim != 2 or logits.shape[1] < 2 or labels.ndim != 1 or not len(labels):
         raise UsageError(
-            f"Expected logits [n, classes] with two classes or more and labels [n], got {logits.shape} and {labels.shape}.",
+            f"Expected logits [n, classes] with two classes or more and labels [n], got {logits.shape} "
+            f"and {labels.shape}.",
             remedy="Pass one column per class, also for a one-logit head.",
         )
     same_length(logits=len(logits), labels=len(labels))
