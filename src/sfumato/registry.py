@@ -23,11 +23,11 @@ def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
     """All concrete subclasses of `base` below `package`, by their class attribute `name`, sorted."""
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-    for entry in entry_points(group=package.__name__):
-        entry.load()
+    outside = tuple(entry.module for entry in entry_points(group=package.__name__) if entry.load() is not None)
+    homes = (package.__name__ + ".", *outside)
     found: dict[str, type[T]] = {}
     for method in _subclasses(base):
-        if inspect.isabstract(method) or not getattr(method, "name", ""):
+        if inspect.isabstract(method) or not getattr(method, "name", "") or not method.__module__.startswith(homes):
             continue
         name = str(getattr(method, "name"))  # noqa: B009 - T has no attribute `name` that a checker could see
         if name in found and found[name] is not method:

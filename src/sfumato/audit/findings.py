@@ -17,6 +17,7 @@ from sfumato.audit.statistics import (
     Estimate,
     by_group,
     histogram,
+    mean_interval,
     summarise,
     unit_vulnerability,
     worst_share,
@@ -90,8 +91,8 @@ def vulnerability(game: Game, played: Played, confidence: float) -> Vulnerabilit
         counts=bars.counts.tolist(),
         quantiles={f"{q:g}": float(np.nanquantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         worst_decile=held_out,
-        note=f"The tenth of the units with the highest values has mean {worst.mean:.3f} where it was chosen; the figure "
-        "with an interval is measured on other models than those that chose the tenth.",
+        note=f"The tenth of the units with the highest values has mean {worst.mean:.3f} where it was chosen; the "
+        "figure with an interval is measured on other models than those that chose the tenth.",
     )
 
 
@@ -105,12 +106,11 @@ def _held_out_worst(game: Game, played: Played, confidence: float) -> Finding:
     worst = worst_share(np.where(game.in_game, chooser, np.nan), 0.1).units
     values = measurer[worst]
     values = values[~np.isnan(values)]
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     counted = {"n_members": len(values), "n_nonmembers": len(values), "confidence": confidence}
-    if not np.isfinite(half):
+    if len(values) < 2:
         return Finding(name="worst_decile_auc", value=None, low=None, high=None, resolvable=False, **counted)
-    mean = float(values.mean())
-    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    ci = mean_interval(values, confidence)
+    mean, low, high = ci.mean, max(0.0, ci.low), min(1.0, ci.high)
     method = "mean over units, chosen on half of the model pairs and measured on the others"
     return Finding(name="worst_decile_auc", value=mean, low=low, high=high, method=method, **counted)
 
@@ -139,7 +139,7 @@ def groups(game: Game, played: Played, columns: dict[str, Strings], settings: Au
 
 
 def one_run_bounds(game: Game, played: Played, settings: AuditSettings) -> list[EpsilonFinding]:
-    """Lower bounds on epsilon from one training run with many coin flips; the target is fixed in advance (the first)."""
+    """Lower bounds on epsilon from one training with many coin flips; the target is fixed in advance: the first."""
     scores, coins = played.scores[0][game.in_game], game.cases[0].members[game.in_game]
     guesses = [GuessCounts(k, k) for k in _guess_counts(len(scores))]
     bounds = [

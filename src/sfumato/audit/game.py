@@ -1,7 +1,7 @@
 """The membership game on many targets: each attack scores every record of every target, and units are judged.
 
-The game is played per unit of privacy: scores of a unit's records are combined by the attack's named rule, and every count
-downstream counts units.
+The game is played per unit of privacy: scores of a unit's records are combined by the attack's named rule, and every
+count downstream counts units.
 """
 
 from __future__ import annotations

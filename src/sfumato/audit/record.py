@@ -281,7 +281,9 @@ class AuditRecord(Value):
         """Write `path` (.json) and the .npz beside it, each atomically; returns the JSON path."""
         path = Path(path).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, **self._arrays))
+        _replace(
+            path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, allow_pickle=False, **self._arrays)
+        )
         text = self.model_dump_json(indent=1) + "\n"
         _replace(path, lambda handle: handle.write(text.encode()))
         return path

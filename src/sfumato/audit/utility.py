@@ -1,11 +1,11 @@
-"""What the models are good for: metrics on the records that each of them was not trained on, with intervals over models."""
+"""What the models are good for: metrics on records outside each training set, with intervals over models."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sfumato.audit.record import Finding
-from sfumato.audit.statistics import mean_interval
+from sfumato.audit.statistics import clopper_pearson, mean_interval
 from sfumato.errors import NotApplicable
 from sfumato.training.metrics import METRICS, metric
 from sfumato.types import Bools, Floats, Ints
@@ -14,7 +14,7 @@ _METHOD = "t interval over models; metric on the records outside each training s
 
 
 def per_model(name: str, logits: Floats, labels: Ints, rows: Bools) -> Floats:
-    """float64 [models]: one metric of every model on its own rows; `logits` [models, n, classes], `rows` [models, n]."""
+    """float64 [models]: a metric of each model on its own rows; `logits` [models, n, classes], `rows` [models, n]."""
     return np.array([_value(name, z[r], labels[r]) for z, r in zip(logits, rows, strict=True)])
 
 
@@ -47,6 +47,29 @@ def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> 
         _finding("training-accuracy", inside, confidence, n_in, n_out),
         _finding("generalisation-gap", gap, confidence, n_in, n_out),
     ]
+
+
+def _of_one_model(logits: Floats, labels: Ints, members: Bools, confidence: float) -> list[Finding]:
+    """One given model: accuracies have an interval over records; the other metrics have none, and say so."""
+    counts = {"n_members": int(members.sum()), "n_nonmembers": int((~members).sum()), "confidence": confidence}
+    found = []
+    for name, rows in (("accuracy", ~members), ("training-accuracy", members)):
+        hits, n = int((logits[rows].argmax(axis=1) == labels[rows]).sum()), int(rows.sum())
+        if n == 0:
+            found.append(
+                Finding(name=name, value=None, low=None, high=None, resolvable=False, note="no record", **counts)
+            )
+            continue
+        ci = clopper_pearson(hits, n, confidence)
+        method = "Clopper-Pearson over records; one model, so nothing is known of other trainings"
+        found.append(
+            Finding(name=name, value=hits / n, low=float(ci.low), high=float(ci.high), method=method, **counts)
+        )
+    for metric_ in METRICS:
+        if metric_.name != "accuracy":
+            value = _value(metric_.name, logits[~members], labels[~members])
+            found.append(_finding(metric_.name, np.array([value]), confidence, *list(counts.values())[:2]))
+    return found
 
 
 def _finding(name: str, values: Floats, confidence: float, n_members: int, n_nonmembers: int) -> Finding:

@@ -33,7 +33,7 @@ def logit_scaled(logits: Floats, labels: Ints) -> Floats:
         float64 [..., records].
     """
     own, others = _own_and_others(logits, labels)
-    return own - logsumexp(others, axis=-1)
+    return own - np.asarray(logsumexp(others, axis=-1))
 
 
 def hinge(logits: Floats, labels: Ints) -> Floats:
@@ -43,9 +43,11 @@ def hinge(logits: Floats, labels: Ints) -> Floats:
 
 
 def log_confidence(logits: Floats, labels: Ints, temperature: float = 1.0) -> Floats:
-    """log p_y under softmax(logits / temperature); [..., records, classes] to float64 [..., records]."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return _take_label(scaled, labels) - logsumexp(scaled, axis=-1)
+    """log p_y under softmax(logits / temperature); [..., records, classes] to float64 [..., records].
+
+    As -log(1 + exp(-phi)), which stays apart from 0 where p_y rounds to 1, so that very sure answers do not tie.
+    """
+    return -np.logaddexp(0.0, -logit_scaled(np.asarray(logits, dtype=np.float64) / temperature, labels))
 
 
 def statistic(name: str, logits: Floats, labels: Ints) -> Floats:

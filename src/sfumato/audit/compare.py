@@ -1,0 +1,322 @@
+"""The main job: several recipes on one population, trained again and again, attacked, and put side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfumato.attacks.fits import Fit
+from sfumato.audit.citations import citations
+from sfumato.audit.findings import one_run_bounds, vulnerability
+from sfumato.audit.game import FitRunner, Game, siblings
+from sfumato.audit.provenance import provenance
+from sfumato.audit.record import (
+    AuditRecord,
+    Comparison,
+    DataSummary,
+    Design,
+    Finding,
+    GuaranteeSummary,
+    Notice,
+    Subject,
+)
+from sfumato.audit.settings import AuditSettings
+from sfumato.audit.statistics import paired_difference
+from sfumato.audit.subject import attack_all, defence_summary, first_of_each_unit
+from sfumato.audit.utility import per_model, utility
+from sfumato.audit.verdict import verdict
+from sfumato.audit.worst import WorstUnits, worst_units
+from sfumato.canonical import plain
+from sfumato.data.membership import COINS, Membership
+from sfumato.data.population import Population
+from sfumato.errors import UsageError
+from sfumato.execution.executors.base import Executor
+from sfumato.execution.jobs import JobResult, TrainJob
+from sfumato.execution.run import execute
+from sfumato.execution.store import Store
+from sfumato.seeding import derive
+from sfumato.targets.answers import Answers
+from sfumato.training.recipe import AnyRecipe, Recipe
+from sfumato.types import Floats
+
+SIBLINGS = (
+    "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
+    "references. A released model of this recipe was not itself touched."
+)
+NOT_TESTED = (
+    "attacks with access to the weights or gradients",
+    "attacks that see labels only",
+    "model inversion, attribute inference and reconstruction",
+    "model stealing",
+    "an attacker who knows the other training records",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run hands back: the record, and the local table of worst-hit units that never goes into it."""
+
+    record: AuditRecord
+    worst: tuple[WorstUnits, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """One recipe after training and attacking."""
+
+    recipe: AnyRecipe
+    subject: Subject
+    game: Game
+    answers: Answers
+    arrays: dict[str, np.ndarray]
+    worst: WorstUnits | None
+
+
+def compare(
+    population: Population,
+    recipes: Sequence[AnyRecipe],
+    settings: AuditSettings,
+    store: Store,
+    *,
+    executor: str | Executor = "auto",
+    on_event: Callable[[object], None] | None = None,
+    command: str = "",
+    title: str = "",
+    notices: Sequence[Notice] = (),
+) -> Run:
+    """Train `settings.models` models of each recipe, attack each in turn, and write down what was found.
+
+    Args:
+        population: labelled records.
+        recipes: one or more; names must differ. All see the same training sets and seeds, so differences are paired.
+        settings: see `AuditSettings`.
+        store: where models and answers are kept; what is there already is reused.
+        executor: "auto", the name of an executor, or one.
+        on_event: receives progress events (see `sfumato.execution.events`).
+        command: for the record, what repeats the run.
+        title: of the report.
+        notices: warnings that are known already.
+
+    Raises:
+        UsageError: if names repeat, or the population is too small for the design.
+    """
+    start = time.perf_counter()
+    _check_names(recipes)
+    membership = settings.membership(population)
+    jobs = jobs_for(population, recipes, membership, settings)
+    flat = [job for group in jobs for job in group]
+    done = execute(flat, store, executor=executor, queries=settings.queries, on_event=on_event)
+    results = [done.results[i : i + membership.models] for i in range(0, len(flat), membership.models)]
+    runner = fit_runner(store)
+    measured = [
+        _measure(recipe, population, membership, rows, settings, runner)
+        for recipe, rows in zip(recipes, results, strict=True)
+    ]
+    subjects = [m.subject for m in measured]
+    record = AuditRecord(
+        kind="compare" if len(recipes) > 1 else "audit",
+        title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
+        data=summary_of(population, membership),
+        design=Design(
+            name=membership.design,
+            models=membership.models * len(recipes),
+            targets=membership.models,
+            references_per_target=measured[0].game.references_per_target,
+            executor=done.executor,
+            reused=done.reused,
+            trained=done.trained,
+        ),
+        subjects=subjects,
+        comparisons=_comparisons(measured, settings.confidence),
+        verdict=verdict(subjects, ()),
+        notices=[*notices, *_notices(membership, settings)],
+        not_tested=list(NOT_TESTED),
+        citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
+        provenance=provenance(command, settings.seed, time.perf_counter() - start),
+    )
+    arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}
+    return Run(record.with_arrays(arrays), tuple(m.worst for m in measured if m.worst is not None))
+
+
+def jobs_for(
+    population: Population, recipes: Sequence[AnyRecipe], membership: Membership, settings: AuditSettings
+) -> list[list[TrainJob]]:
+    """One list of jobs per recipe; model m has the same training set and seed in each."""
+    return [
+        [
+            TrainJob(
+                recipe=recipe,
+                population=population,
+                rows=membership.rows(population, m),
+                seed=derive(settings.seed, "model", m),
+                dtype=settings.dtype,
+                label=f"{recipe.name} {m + 1}/{membership.models}",
+            )
+            for m in range(membership.models)
+        ]
+        for recipe in recipes
+    ]
+
+
+def gather(results: Sequence[JobResult], population: Population) -> Answers:
+    """The answers of several models as one value."""
+    keys = results[0].scalars.keys()
+    scalars = {
+        key: {name: np.stack([r.scalars[key][name] for r in results]) for name in results[0].scalars[key]}
+        for key in keys
+    }
+    return Answers(population.label_array, np.stack([r.logits for r in results]), scalars)
+
+
+def fit_runner(store: Store) -> FitRunner:
+    """Runs what an attack must train, through the store, so that a second audit and a resumed one find it there."""
+
+    def run_fit(fit: Fit) -> dict[str, Floats]:
+        known = store.get_fit(fit.key)
+        if known is None:
+            known = fit.run()
+            store.put_fit(fit.key, known)
+        return known
+
+    return run_fit
+
+
+def summary_of(population: Population, membership: Membership) -> DataSummary:
+    """Counts only; no value, no id."""
+    return DataSummary(
+        name=population.name,
+        kind=population.kind,
+        records=len(population),
+        units=population.units,
+        unit=population.unit.name,
+        classes=population.classes,
+        shape=list(population.records.shape),
+        fingerprint=population.fingerprint,
+        game_units=int(membership.in_game.sum()),
+        public_units=int(membership.public.sum()),
+        groups=sorted(population.groups),
+    )
+
+
+def guarantee_of(results: Sequence[JobResult]) -> GuaranteeSummary:
+    """The guarantee of the recipe's models: read from the history of what touched the records."""
+    return GuaranteeSummary(status="none", statement=results[0].guarantee_statement)
+
+
+def _measure(
+    recipe: AnyRecipe,
+    population: Population,
+    membership: Membership,
+    results: Sequence[JobResult],
+    settings: AuditSettings,
+    runner: FitRunner,
+) -> _Measured:
+    answers = gather(results, population)
+    model = recipe.task.model if isinstance(recipe, Recipe) else None
+    game = siblings(population, membership, answers, model)
+    tried = attack_all(game, settings, runner)
+    top = tried.played.get(tried.best)
+    subject = Subject(
+        name=recipe.name,
+        artefact=SIBLINGS,
+        defence=defence_summary(recipe.defence),
+        guarantee=guarantee_of(results),
+        history=results[0].facts["history"],
+        recipe=plain(recipe.spec()),
+        utility=utility(answers.logits, answers.labels, membership.of_records(population), settings.confidence),
+        attacks=tried.results,
+        strongest=tried.best,
+        not_run=tried.refused,
+        groups=tried.groups(game, first_of_each_unit(population.groups, population.unit_of), settings),
+        vulnerability=None if top is None else vulnerability(game, top, settings.confidence),
+        epsilon=one_run_bounds(game, top, settings) if top is not None and membership.design == COINS else [],
+        training_seconds=float(sum(r.facts["seconds"] for r in results)),
+    )
+    worst = None if top is None else worst_units(recipe.name, game, top, population)
+    return _Measured(recipe, subject, game, answers, tried.arrays, worst)
+
+
+def _comparisons(measured: Sequence[_Measured], confidence: float) -> list[Comparison]:
+    """Every recipe against the first, over the same targets: accuracy, and each attack's AUC and TPR at 1% FPR."""
+    if len(measured) < 2 or len(measured[0].game.cases) < 2:
+        return []
+    found = []
+    for other in measured[1:]:
+        found += _pair(measured[0], other, confidence)
+    return found
+
+
+def _pair(base: _Measured, other: _Measured, confidence: float) -> list[Comparison]:
+    subject, baseline = other.recipe.name, base.recipe.name
+    outside = ~base.game.members[:, base.game.unit_of]
+    accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
+    gain = _difference(accuracies, "accuracy", confidence)
+    found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]
+    for result in base.subject.attacks:
+        twin = other.subject.attack(result.name)
+        for key, at in (("auc", None), ("tpr_at_fpr@0.01", 0.01), ("tpr_at_fpr@0.1", 0.1)):
+            if twin is None or key not in result.per_target:
+                continue
+            values = [_numbers(twin.per_target[key]), _numbers(result.per_target[key])]
+            if np.isfinite(values).all():
+                name = key.partition("@")[0]
+                row = Comparison(
+                    finding=name,
+                    at=at,
+                    attack=result.name,
+                    subject=subject,
+                    baseline=baseline,
+                    difference=_difference(values, name, confidence),
+                )
+                found.append(row)
+    return found
+
+
+def _difference(values: Sequence[np.ndarray], name: str, confidence: float) -> Finding:
+    ci = paired_difference(values[0], values[1], confidence)
+    method = "paired t interval over targets trained on the same records with the same seeds"
+    return Finding(name=name, value=ci.mean, low=ci.low, high=ci.high, confidence=confidence, method=method)
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in values])
+
+
+def _notices(membership: Membership, settings: AuditSettings) -> list[Notice]:
+    found = [
+        Notice(
+            severity="negligible",
+            text="The strongest attack was chosen on the scores that its numbers come from; intervals hold for each "
+            "attack by itself, not for the largest of them.",
+            remedy="Name one attack in advance, or repeat the run with another seed.",
+        )
+    ]
+    if membership.design != COINS:
+        found.append(
+            Notice(
+                severity="negligible",
+                text=f"No lower bound on epsilon: the design is {membership.design}, and the one-run bounds need "
+                "independent coins.",
+                remedy="Use the design `coins`.",
+            )
+        )
+    if settings.models < 16:
+        found.append(
+            Notice(
+                severity="theoretical",
+                text=f"Only {settings.models} models per recipe: attacks with references are weaker than they can be.",
+                remedy="Use 16 models or more; 64 for full strength.",
+            )
+        )
+    return found
+
+
+def _check_names(recipes: Sequence[AnyRecipe]) -> None:
+    names = [recipe.name for recipe in recipes]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(
+            f"Expected one or more recipes with distinct names, got {names}.", remedy="Give each recipe its `name`."
+        )

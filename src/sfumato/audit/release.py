@@ -1,0 +1,180 @@
+"""The released model itself, attacked: shadow models of the same recipe and size serve as references."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfumato.audit.citations import citations
+from sfumato.audit.compare import NOT_TESTED, Run, fit_runner, gather, jobs_for, summary_of
+from sfumato.audit.game import Case, Game
+from sfumato.audit.provenance import provenance
+from sfumato.audit.record import AuditRecord, Design, GuaranteeSummary, Notice, Subject
+from sfumato.audit.settings import AuditSettings
+from sfumato.audit.subject import Attacked, attack_all, defence_summary, first_of_each_unit
+from sfumato.audit.utility import utility
+from sfumato.audit.verdict import verdict
+from sfumato.canonical import plain
+from sfumato.data.membership import Membership
+from sfumato.data.population import Population
+from sfumato.errors import UsageError
+from sfumato.execution.executors.base import Executor
+from sfumato.execution.run import execute
+from sfumato.execution.store import Store
+from sfumato.seeding import stream
+from sfumato.targets.answers import Answers
+from sfumato.targets.asking import ask
+from sfumato.training.recipe import AnyRecipe, Recipe
+from sfumato.training.trained import Trained
+from sfumato.types import Bools
+
+RELEASED = "the released module itself, with shadow models of the same recipe and training-set size as references"
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """A model that is to be released, or was.
+
+    Args:
+        recipe: how it was trained; its shadow models are trained in the same way.
+        trained: the model.
+        members: bool [units] of the population, who was in its training set.
+        name: for reports.
+    """
+
+    recipe: AnyRecipe
+    trained: Trained
+    members: Bools
+    name: str = "released model"
+
+
+def audit_release(
+    population: Population,
+    release: Release,
+    settings: AuditSettings,
+    store: Store,
+    *,
+    executor: str | Executor = "auto",
+    on_event: Callable[[object], None] | None = None,
+    command: str = "",
+    title: str = "",
+) -> Run:
+    """Attack one given model.
+
+    Args:
+        population: its training records and others from the same source; those are what the game is played with.
+        release: the model and who was in it.
+        settings: `models` is the number of references; `design` is not used.
+        store: for the references.
+        executor: "auto", a name, or an executor.
+        on_event: receives progress events.
+        command: what repeats the run.
+        title: of the report.
+
+    Raises:
+        UsageError: if there are no members or no non-members to play with.
+    """
+    start = time.perf_counter()
+    membership = release_design(release.members, settings)
+    jobs = jobs_for(population, [release.recipe], membership, settings)[0]
+    done = execute(jobs, store, executor=executor, queries=settings.queries, on_event=on_event)
+    game = _game(population, release, membership, gather(done.results, population), settings)
+    subject = _subject(population, release, game, settings, attack_all(game, settings, fit_runner(store)))
+    subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
+    record = AuditRecord(
+        kind="release",
+        title=title or f"{release.name}, trained on {population.name}",
+        data=summary_of(population, membership),
+        design=Design(
+            name=membership.design,
+            models=membership.models,
+            targets=1,
+            references_per_target=membership.models,
+            executor=done.executor,
+            reused=done.reused,
+            trained=done.trained,
+        ),
+        subjects=[subject],
+        verdict=verdict([subject], ()),
+        notices=_notices(release, membership),
+        not_tested=list(NOT_TESTED),
+        citations=citations(settings.attacks, [release.recipe.defence]),
+        provenance=provenance(command, settings.seed, time.perf_counter() - start),
+    )
+    return Run(record, ())
+
+
+def _subject(population: Population, release: Release, game: Game, settings: AuditSettings, tried: Attacked) -> Subject:
+    answers = game.cases[0].target
+    in_training = release.members[None, population.unit_of]
+    return Subject(
+        name=release.name,
+        artefact=RELEASED,
+        defence=defence_summary(release.recipe.defence),
+        guarantee=GuaranteeSummary(status="none", statement=release.trained.guarantee_statement),
+        history=release.trained.history.plain(),
+        recipe=plain(release.recipe.spec()),
+        utility=utility(answers.logits, answers.labels, in_training, settings.confidence),
+        attacks=tried.results,
+        strongest=tried.best,
+        not_run=tried.refused,
+        groups=tried.groups(game, first_of_each_unit(population.groups, population.unit_of), settings),
+    )
+
+
+def release_design(members: Bools, settings: AuditSettings) -> Membership:
+    """References of exactly the released model's size: as many members as non-members play, other members stay in.
+
+    Args:
+        members: bool [units] of the released model.
+        settings: number of models, share of public non-members, seed.
+    """
+    rng = stream(settings.seed, "release design")
+    inside, outside = rng.permutation(np.flatnonzero(members)), rng.permutation(np.flatnonzero(~members))
+    public = round(settings.public * len(outside))
+    players = min(len(inside), len(outside) - public)
+    if players < 2:
+        raise UsageError(
+            f"Expected at least two members and two non-members, got {len(inside)} and {len(outside)} units.",
+            remedy="Add records from the same source that the model was not trained on.",
+        )
+    canaries = np.sort(np.concatenate([inside[:players], outside[:players]]))
+    return Membership.canary_pairs(len(members), canaries, settings.models, rng, public=np.sort(outside[players:]))
+
+
+def _game(
+    population: Population, release: Release, membership: Membership, references: Answers, settings: AuditSettings
+) -> Game:
+    predict = release.recipe.predictor(release.trained, population)
+    asked = ask(predict, release.recipe.defence, population, settings.queries, release.trained.seed)
+    scalars = {key: {name: values[None] for name, values in table.items()} for key, table in asked.scalars.items()}
+    target = Answers(population.label_array, asked.logits[None], scalars)
+    return Game(
+        labels=population.label_array,
+        unit_of=population.unit_of,
+        in_game=membership.in_game,
+        public=membership.public,
+        cases=(Case(target, release.members, np.arange(membership.models)),),
+        references=references,
+        membership=membership.matrix,
+        population=population,
+        model=release.recipe.task.model if isinstance(release.recipe, Recipe) else None,
+        kind=population.kind,
+    )
+
+
+def _notices(release: Release, membership: Membership) -> list[Notice]:
+    players, members = int(membership.in_game.sum()) // 2, int(release.members.sum())
+    if players == members:
+        return []
+    return [
+        Notice(
+            severity="theoretical",
+            text=f"{players} of the {members} members play the game, because there are too few non-members to play "
+            "all; the others were in every reference too.",
+            remedy="Add non-members from the same source.",
+        )
+    ]

@@ -1,0 +1,79 @@
+"""One subject of an audit: every attack tried on its game, and what the record says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from sfumato.audit.findings import groups, judge
+from sfumato.audit.game import FitRunner, Game, Played, play, why_not
+from sfumato.audit.record import AttackResult, DefenceSummary, GroupResult, NotRun
+from sfumato.audit.settings import AuditSettings
+from sfumato.audit.verdict import strongest
+from sfumato.canonical import plain
+from sfumato.training.defence import Defence
+from sfumato.types import Rows, Strings
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What came of trying every attack on one game.
+
+    Args:
+        played: attack name -> its scores, for the attacks that could run.
+        results: their findings, for the record.
+        refused: attacks that could not run, with the reasons.
+        best: name of the strongest, "" where none could run.
+        arrays: for the npz file.
+    """
+
+    played: dict[str, Played]
+    results: list[AttackResult]
+    refused: list[NotRun]
+    best: str
+    arrays: dict[str, np.ndarray]
+
+    def groups(self, game: Game, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
+        """The strongest attack by group of units; empty where there are no groups."""
+        return groups(game, self.played[self.best], dict(columns), settings) if self.best and columns else []
+
+
+def attack_all(game: Game, settings: AuditSettings, run_fit: FitRunner) -> Attacked:
+    """Run every attack that can run, and keep the reasons of those that cannot."""
+    reasons = {attack.name: why_not(game, attack) for attack in settings.attacks}
+    able = [attack for attack in settings.attacks if not reasons[attack.name]]
+    return judged(game, [play(game, attack, settings.seed, run_fit) for attack in able], reasons, settings)
+
+
+def judged(
+    game: Game, played: Sequence[Played], reasons: Mapping[str, Sequence[str]], settings: AuditSettings
+) -> Attacked:
+    """Statistics of attacks that were played; `reasons` name -> why an attack was not (empty where it was)."""
+    found = [judge(game, one, settings) for one in played]
+    results = [one.result for one in found]
+    return Attacked(
+        played={one.attack.name: one for one in played},
+        results=results,
+        refused=[NotRun(attack=name, reasons=list(why)) for name, why in reasons.items() if why],
+        best=strongest(results),
+        arrays={name: value for one in found for name, value in one.arrays.items()},
+    )
+
+
+def defence_summary(defence: Defence) -> DefenceSummary:
+    """Name, family and settings of a defence."""
+    return DefenceSummary(
+        name=defence.name,
+        family=defence.family,
+        reference=defence.reference,
+        summary=defence.summary,
+        settings={f.name: plain(getattr(defence, f.name)) for f in fields(defence)},
+    )
+
+
+def first_of_each_unit(columns: Mapping[str, np.ndarray], unit_of: Rows) -> dict[str, Strings]:
+    """Columns by record [n] to columns by unit [units]: a unit belongs to the group of its first record."""
+    first = np.unique(unit_of, return_index=True)[1]
+    return {name: np.asarray(values)[first].astype(str) for name, values in columns.items()}

@@ -1,0 +1,101 @@
+"""The sentence on top of a record, and the evidence for and against: facts with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sfumato.audit.record import AttackResult, CheckResult, Finding, Subject, Verdict
+
+
+def strongest(results: Sequence[AttackResult]) -> str:
+    """The attack with the highest lower end of TPR at the least FPR that all could resolve; AUC's where none could.
+
+    The name only points at a table: it is a choice made on the same scores, so the record says so beside it.
+    """
+    if not results:
+        return ""
+    rates = [{f.at for f in r.findings if f.name == "tpr_at_fpr" and f.resolvable} for r in results]
+    common = sorted(at for at in set.intersection(*rates) if at is not None and at <= 0.01)
+    keys = [("tpr_at_fpr", at) for at in common[:1]] + [("auc", None)]
+    return max(results, key=lambda r: tuple(_low(r.finding(name, at)) for name, at in keys)).name
+
+
+def headline(result: AttackResult) -> Finding:
+    """The finding to quote: TPR at 1% FPR where it can be resolved, else at 10%, else the AUC."""
+    for name, at in (("tpr_at_fpr", 0.01), ("tpr_at_fpr", 0.1), ("auc", None)):
+        found = result.finding(name, at)
+        if found is not None and found.resolvable:
+            return found
+    return result.findings[0]
+
+
+def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdict:
+    """Status from the user's checks alone; sentence and evidence from the findings."""
+    sentences, in_favour, against = [], [], []
+    for subject in subjects:
+        result = subject.attack(subject.strongest)
+        if result is None:
+            in_favour.append(f"{subject.name}: no attack could run.")
+            continue
+        found = headline(result)
+        sentences.append(f"{subject.name}: {describe(found)} ({result.name})")
+        (against if _beats_chance(found) else in_favour).append(_evidence(subject, result, found))
+    against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
+    in_favour += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "passed"]
+    tested = "; ".join(sentences) if sentences else "nothing could be tested"
+    return Verdict(
+        status=status(checks),
+        sentence=f"Strongest attack found on each: {tested}.",
+        in_favour=in_favour,
+        against=against,
+    )
+
+
+Status = Literal["no thresholds given", "passed", "failed", "unknown"]
+
+
+def status(checks: Sequence[CheckResult]) -> Status:
+    """Worst outcome of the checks: failed before unknown before passed."""
+    outcomes = {check.outcome for check in checks}
+    order: tuple[Status, ...] = ("failed", "unknown", "passed")
+    found: list[Status] = [outcome for outcome in order if outcome in outcomes]
+    return found[0] if found else "no thresholds given"
+
+
+def describe(found: Finding) -> str:
+    """One finding in words, with its interval."""
+    if found.value is None:
+        return f"{found.name} could not be resolved"
+    interval = (
+        ""
+        if found.low is None or found.high is None
+        else f" [{_number(found, found.low)}, {_number(found, found.high)}]"
+    )
+    if found.name == "tpr_at_fpr" and found.at is not None:
+        return (
+            f"{_number(found, found.value)}{interval} of members named at {found.at:.3g} false positives per non-member"
+        )
+    return f"{found.name} {_number(found, found.value)}{interval}"
+
+
+def _evidence(subject: Subject, result: AttackResult, found: Finding) -> str:
+    if _beats_chance(found):
+        return f"{subject.name}: {result.name} does better than chance, {describe(found)}."
+    return (
+        f"{subject.name}: no attack tried was shown to do better than chance; {result.name} found {describe(found)}, "
+        f"so leakage up to the upper end of that interval could not have been seen."
+    )
+
+
+def _beats_chance(found: Finding) -> bool:
+    chance = found.at if found.name == "tpr_at_fpr" and found.at is not None else 0.5
+    return found.low is not None and found.low > chance
+
+
+def _low(found: Finding | None) -> float:
+    return -1.0 if found is None or found.low is None else found.low
+
+
+def _number(found: Finding, value: float) -> str:
+    return f"{value:.1%}" if found.name == "tpr_at_fpr" else f"{value:.3f}"
