@@ -18,7 +18,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -91,12 +91,14 @@ def _run(record: AuditRecord, check: Check) -> CheckResult:
             outcome="unknown",
             explanation=f"The record has no finding `{check.finding}` for this check.",
         )
-    judged = [(label, finding, _outcome(check, finding)) for label, finding in found]
-    order: dict[Outcome, int] = {"failed": 0, "unknown": 1, "passed": 2}
-    label, finding, outcome = min(judged, key=lambda item: order[item[2]])
-    return CheckResult(
-        name=check.name, condition=check.condition, outcome=outcome, explanation=f"{label}: {_shown(finding)}"
-    )
+    judged = [_Judged(_outcome(check, finding), f"{label}: {_shown(finding)}") for label, finding in found]
+    worst = min(judged, key=lambda item: ("failed", "unknown", "passed").index(item.outcome))
+    return CheckResult(name=check.name, condition=check.condition, outcome=worst.outcome, explanation=worst.explanation)
+
+
+class _Judged(NamedTuple):
+    outcome: Outcome
+    explanation: str
 
 
 def _findings(record: AuditRecord, check: Check) -> list[tuple[str, Finding]]:
