@@ -33,6 +33,7 @@ class Needs:
         references: "none", "out" (models not trained on the record) or "in-out" (both kinds for every record).
         minimum_references: fewest references of each kind per record.
         public: whether records known to be non-members are needed.
+        uses_public: whether such records are read where there are any, without being needed.
         records: whether the records themselves are needed, not only the answers.
         queries: per record, to target and references alike.
         fits_per_target: models that the attack trains for each target (a quantile network, an attack classifier).
@@ -41,6 +42,7 @@ class Needs:
     references: str = "none"
     minimum_references: int = 0
     public: bool = False
+    uses_public: bool = False
     records: bool = False
     queries: QuerySet = BASE
     fits_per_target: int = 0
@@ -112,7 +114,7 @@ class Evidence:
             self,
             references=None if without_references else self.references,
             membership=None if without_references else self.membership,
-            public=self.public if needs.public else self.public & False,
+            public=self.public if needs.public or needs.uses_public else self.public & False,
             records=self.records if needs.records else None,
         )
 

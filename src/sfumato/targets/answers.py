@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import logsumexp
 
 from sfumato.errors import NotApplicable
 from sfumato.targets.queries import BASE, QuerySet
@@ -33,7 +32,10 @@ def logit_scaled(logits: Floats, labels: Ints) -> Floats:
         float64 [..., records].
     """
     own, others = _own_and_others(logits, labels)
-    return own - np.asarray(logsumexp(others, axis=-1))
+    highest = others.max(axis=-1)
+    shift = np.where(np.isfinite(highest), highest, 0.0)
+    with np.errstate(divide="ignore"):  # log 0 = -inf where every other class has probability 0
+        return own - shift - np.log(np.exp(others - shift[..., None]).sum(axis=-1))
 
 
 def hinge(logits: Floats, labels: Ints) -> Floats:
@@ -81,7 +83,7 @@ class Answers:
 
     def statistic(self, name: str, queries: QuerySet = BASE) -> Floats:
         """float64 [models, records, variants]: one of `STATISTICS`, averaged over the repeats of each variant."""
-        if queries == BASE:
+        if queries == BASE and BASE.key not in self.scalars:
             return statistic(name, self.logits, self.labels)[..., None]
         if queries.key not in self.scalars:
             raise NotApplicable(
@@ -89,6 +91,11 @@ class Answers:
                 remedy="Query the models again; a table of predictions can only answer the base query.",
             )
         return np.asarray(self.scalars[queries.key][name], dtype=np.float64)
+
+    def with_base_statistics(self) -> Answers:
+        """The same answers with the statistics of the base query worked out once, not again for every target."""
+        table = {name: statistic(name, self.logits, self.labels)[..., None] for name in STATISTICS}
+        return Answers(self.labels, self.logits, {**self.scalars, BASE.key: table})
 
     def pick(self, models: Ints) -> Answers:
         """The answers of some of the models."""
