@@ -170,3 +170,15 @@ def test_plug_in_is_an_estimate_and_says_so():
     assert "not a bound" in found.method
     assert eps.plug_in_epsilon([1, 1], [0, 0], 0.5, delta=0.0).value is None
     assert eps.plug_in_epsilon([0, 1], [1, 1], 0.5, delta=0.0).value == 0
+
+
+def test_hull_vertices_share_alpha():
+    from sfumato.audit.epsilon.thresholds import checked_pair, counts_at, hull_thresholds
+
+    rng = np.random.default_rng(0)
+    pair = checked_pair(rng.normal(2, 1, 200), rng.normal(0, 1, 200))
+    thresholds = hull_thresholds(pair)
+    expected = eps.epsilon_from_counts(counts_at(pair, thresholds), 0.05 / thresholds.size, 1e-5).max()
+    found = eps.clopper_pearson_bound(*pair, eps.HullVertices(), independent_trials=True, delta=1e-5)
+    assert thresholds.size > 3
+    assert found.value == pytest.approx(float(expected))

@@ -142,6 +142,9 @@ def test_crossed_variance_sees_row_and_column_effects():
     found = stats.crossed_variance(rows)
     assert found.targets == pytest.approx(150**2 * rows[:, 0].var(ddof=1) * 200)
     assert found.total == found.targets  # Never below either clustering alone.
+    both = stats.crossed_variance(rows + rng.normal(size=(1, 150)))
+    assert both.total == pytest.approx(both.targets + both.units - both.cells)
+    assert both.total > max(both.targets, both.units)
     noise = stats.crossed_variance(rng.normal(size=(200, 150)))
     assert noise.total == pytest.approx(200 * 150, rel=0.4)
     assert stats.crossed_scale(noise_like := rng.normal(size=(200, 150)), 0.95) < 0.8
