@@ -1,0 +1,18 @@
+"""Charts as SVG text, made before the page is opened: readable with scripts off, printable, and no library needed."""
+
+from sfumato.report.charts.histogram import histogram_chart
+from sfumato.report.charts.plane import plane_chart
+from sfumato.report.charts.roc import roc_chart
+from sfumato.report.charts.strips import bar_strip, interval_strip, needles_strip
+from sfumato.report.charts.style import swatch, swatch_symbols
+
+__all__ = [
+    "bar_strip",
+    "needles_strip",
+    "histogram_chart",
+    "interval_strip",
+    "plane_chart",
+    "roc_chart",
+    "swatch",
+    "swatch_symbols",
+]

@@ -1,0 +1,55 @@
+"""The privacy facts box: what one unit is, which artefact was attacked, and what is formally promised."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sfumato.audit.record import AuditRecord
+from sfumato.report.section import Section
+from sfumato.report.wording import amount, count
+
+
+class FactsSection(Section):
+    """Section 2."""
+
+    name: ClassVar[str] = "facts"
+    order: ClassVar[int] = 20
+    title: ClassVar[str] = "Privacy facts"
+    in_card: ClassVar[bool] = True
+
+    def context(self, record: AuditRecord) -> dict[str, Any]:
+        data, design = record.data, record.design
+        return {
+            "facts": [
+                ("Data", f"{data.name} ({data.kind}): {amount(data.records, 'record')}{_shape(record)}"),
+                ("Unit of privacy", f"one {data.unit}; {amount(data.units, 'unit')} in all"),
+                (
+                    "In the membership game",
+                    f"{amount(data.game_units, 'unit')}; {count(data.public_units)} known as public",
+                ),
+                ("Models", _models(record)),
+                ("Targets", f"{amount(design.targets, 'model')} attacked per subject, each with {_references(record)}"),
+            ],
+            "subjects": list(enumerate(record.subjects)),
+        }
+
+
+def _shape(record: AuditRecord) -> str:
+    data = record.data
+    shape = " \u00d7 ".join(map(str, data.shape))
+    classes = f", {amount(data.classes, 'class', 'classes')}" if data.classes else ""
+    return f"{' of shape ' + shape if shape else ''}{classes}"
+
+
+def _models(record: AuditRecord) -> str:
+    design = record.design
+    source = (
+        f"; {count(design.trained)} trained, {count(design.reused)} reused" if design.trained + design.reused else ""
+    )
+    executor = f"; executor {design.executor}" if design.executor else ""
+    return f"{count(design.models)} in all, design {design.name}{source}{executor}"
+
+
+def _references(record: AuditRecord) -> str:
+    references = record.design.references_per_target
+    return amount(references, "reference model") if references else "no reference models"
