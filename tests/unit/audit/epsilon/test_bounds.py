@@ -182,3 +182,11 @@ def test_hull_vertices_share_alpha():
     found = eps.clopper_pearson_bound(*pair, eps.HullVertices(), independent_trials=True, delta=1e-5)
     assert thresholds.size > 3
     assert found.value == pytest.approx(float(expected))
+
+
+def test_a_split_certifies_only_on_scores_it_did_not_choose_on():
+    rng = np.random.default_rng(0)
+    pair = rng.normal(1, 1, 200), rng.normal(0, 1, 100)
+    kept = {"independent_trials": True, "delta": 1e-5, "rng": rng}
+    found = eps.clopper_pearson_bound(*pair, eps.HalfSplit(chosen_on=0.2), **kept)
+    assert (found.detail["members"], found.detail["nonmembers"]) == (160, 80)
