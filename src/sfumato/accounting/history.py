@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
+NO_ACCOUNTANT = "none, because no accountant covers the mechanisms used"
+
+
 @dataclass(frozen=True)
 class Event:
     """One read of private records.

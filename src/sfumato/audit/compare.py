@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfumato.accounting.history import NO_ACCOUNTANT, History
 from sfumato.attacks.fits import Fit
 from sfumato.audit.citations import citations
 from sfumato.audit.findings import one_run_bounds, vulnerability
@@ -203,7 +204,8 @@ def summary_of(population: Population, membership: Membership) -> DataSummary:
 
 def guarantee_of(results: Sequence[JobResult]) -> GuaranteeSummary:
     """The guarantee of the recipe's models: read from the history of what touched the records."""
-    return GuaranteeSummary(status="none", statement=results[0].guarantee_statement)
+    history = History.from_plain(list(results[0].facts["history"]))
+    return GuaranteeSummary(status="none", statement=history.why_no_guarantee() or NO_ACCOUNTANT)
 
 
 def _measure(

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sfumato.accounting.history import History
+from sfumato.accounting.history import NO_ACCOUNTANT, History
 from sfumato.errors import UsageError
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -53,7 +53,7 @@ class Trained:
     @property
     def guarantee_statement(self) -> str:
         """The sentence for the report: why there is no formal guarantee."""
-        return self.history.why_no_guarantee() or "none, because no accountant covers the mechanisms used"
+        return self.history.why_no_guarantee() or NO_ACCOUNTANT
 
     def facts(self) -> dict[str, Any]:
         """JSON form of everything but the weights."""
