@@ -2,13 +2,15 @@
 
     python benchmarks/shadow_models.py --json
 
-Three workloads of 10 epochs each: 64 MLPs (64-64-10) on digits at batch 50; 32 MLPs (600-1024-512-256-128-100) on 2,000
-rows of 600 binary features at batch 64; 32 small CNNs on 2,000 Fashion-MNIST images at batch 64. Every way starts from an
-empty store and does the whole job: train, answer the base query on all records, store answers and weights.
+Three workloads of 10 epochs each: 64 MLPs (64-64-10) on digits at batch 50; 32 MLPs (600-1024-512-256-128-100) on
+2,000 rows of 600 binary features at batch 64; 32 small CNNs on 2,000 Fashion-MNIST images at batch 64. Every way
+starts from an empty store and does the whole job: train, answer the base query on all records, store answers and
+weights.
 
-A speed-up is the time of the faster of inline with 1 and with 2 torch threads, over the time of the way; both are medians
-of the repeats, which are interleaved (inline-1, inline-2, stacked, automatic, inline-1, ...). `best` is what the automatic
-choice took, the time of choosing included. `training_only` leaves querying and storing out of both sides.
+A speed-up is the time of the faster of inline with 1 and with 2 torch threads, over the time of the way; both are
+medians of the repeats, which are interleaved (inline-1, inline-2, stacked, automatic, inline-1, ...). `best` is what
+the automatic choice took, the time of choosing included. `training_only` leaves querying and storing out of both
+sides.
 """
 
 from __future__ import annotations
