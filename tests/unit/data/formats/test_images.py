@@ -40,6 +40,12 @@ def test_a_bomb_is_refused_before_it_is_decoded():
             decode(bomb, "'bomb.png'", Decoding())
 
 
+def test_the_limit_on_pixels_is_ours_not_only_pillows(png):
+    assert decode(png(), "x", Decoding(max_pixels=16)).shape == (3, 4, 4)
+    with pytest.raises(DataError, match=r"at most 15 pixels at x, got 4 x 4"):
+        decode(png(), "x", Decoding(max_pixels=15))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_a_cut_off_image_is_named(kind):
     data = save(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8), kind)
