@@ -53,7 +53,7 @@ def test_channel_wise_drops_whole_channels():
     out = drawn(StreamDropout(0.5, channel_wise=True), DRAWS)(torch.ones(3 * 10, 6, 4, 4))
     per_channel = out.flatten(2)
     assert torch.equal(per_channel.min(dim=2).values, per_channel.max(dim=2).values)
-    assert 0 < float((per_channel[:, :, 0] == 0).float().mean()) < 1
+    assert bool(((per_channel[:, :, 0] == 0).sum(1) % 6).any())  # not all or none of the channels of a record
 
 
 def test_training_without_draws_is_refused():

@@ -42,6 +42,15 @@ def test_width_scales_the_stages():
     assert model[-1].in_features == 32
 
 
+@pytest.mark.parametrize(
+    ("family", "features"),
+    [(ResNet8(width=4), (16, 8, 8)), (ResNet20(width=4), (16, 8, 8)), (ResNet18(width=4), (32, 4, 4))],
+)
+def test_each_stage_after_the_first_halves_the_sides(family, features):
+    before_pooling = family.build((3, 32, 32), 10)[:-3]
+    assert before_pooling(torch.zeros(2, 3, 32, 32)).shape == (2, *features)
+
+
 def test_block_with_zero_residual_is_the_shortcut():
     block = ResidualBlock(4, 8, 2, "group", projection=False)
     nn.init.zeros_(block.residual[-1].weight)

@@ -1,6 +1,7 @@
 import pickle
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -91,6 +92,13 @@ def test_two_files_with_modules_of_one_name_do_not_mix(tmp_path):
     assert isinstance(first.build((5,), 3)[0], nn.Flatten)
     assert isinstance(second.build((5,), 3)[0], nn.Tanh)
     assert isinstance(first.build((5,), 3)[0], nn.Flatten)
+
+
+def test_a_module_of_the_same_name_that_is_already_imported_is_neither_used_nor_lost(tmp_path, monkeypatch):
+    other = ModuleType("my_layers")
+    monkeypatch.setitem(sys.modules, "my_layers", other)
+    assert isinstance(written(tmp_path).build((5,), 3)[0], nn.Flatten)
+    assert sys.modules["my_layers"] is other
 
 
 def test_the_interpreter_is_left_as_it_was(tmp_path):

@@ -23,6 +23,11 @@ def test_norms(norm):
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == (norm == "batch")
 
 
+def test_each_stage_after_the_first_halves_the_sides():
+    before_pooling = WideResNet(depth=10, width=2).build((3, 32, 32), 10)[:-3]
+    assert before_pooling(torch.zeros(2, 3, 32, 32)).shape == (2, 128, 8, 8)
+
+
 def test_dropout_is_one_layer_per_block():
     model = WideResNet(depth=16, width=1, dropout=0.3).build((3, 32, 32), 10)
     assert len([layer for layer in model.modules() if isinstance(layer, nn.Dropout)]) == 6

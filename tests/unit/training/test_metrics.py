@@ -53,6 +53,12 @@ def test_calibration_error_does_not_cancel_between_bins():
     assert metric("calibration-error")(logits, np.array([0, 1])) == pytest.approx((0.4 + 0.9) / 2)
 
 
+def test_calibration_bins_include_their_upper_edge():
+    logits = np.array([[0.0] * 5, np.log([0.25, 0.1875, 0.1875, 0.1875, 0.1875])])
+    # right at exactly 3/15, in (2/15, 3/15], and wrong at 0.25, in (3/15, 4/15]
+    assert metric("calibration-error")(logits, np.array([0, 1])) == pytest.approx((0.8 + 0.25) / 2)
+
+
 def test_log_loss():
     assert metric("log-loss")(np.zeros((3, 4)), np.array([0, 1, 2])) == pytest.approx(math.log(4))
     assert metric("log-loss")(np.array([[2000.0, 0.0]]), np.array([1])) == pytest.approx(2000)
