@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,3 +9,15 @@ import torch
 def one_thread():
     """The machine's cores are shared by the test workers; several threads each would only wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def attack_evidence():
+    """The module tests/attack_evidence.py: synthetic targets and references."""
+    path = Path(__file__).with_name("attack_evidence.py")
+    spec = importlib.util.spec_from_file_location("attack_evidence", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

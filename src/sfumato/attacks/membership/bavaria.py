@@ -196,7 +196,7 @@ def log_density(scores: Floats, of: Predictive, form: str) -> Floats:
 def log_distribution(scores: Floats, of: Predictive, form: str) -> Floats:
     """log of the predictive distribution function at `scores` [n], finite and without ties in either tail.
 
-    Far below, where it underflows, F(x) is close to f(x) |t| scale / freedom ("t") or f(x) scale / |t| ("n").
+    Far below, where it underflows, the t distribution F(x) is close to f(x) scale |t| / freedom.
     """
     width = of.scale2 if form == "t" else of.scale2 * of.freedom / (of.freedom - 2)
     t = (scores - of.location) / np.sqrt(width)

@@ -1,0 +1,95 @@
+"""Synthetic targets and references for tests of attacks: logits whose true class gains `gap` when trained on."""
+
+import numpy as np
+
+from sfumato.attacks.evidence import Evidence
+from sfumato.data.records import ArrayRecords
+from sfumato.models.mlp import MLP
+from sfumato.targets.answers import Answers
+from sfumato.targets.queries import QuerySet
+
+KEYS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
+
+
+def paired_membership(rng, models, records):
+    """bool [models, records]; models 2k and 2k+1 are complements."""
+    half = rng.random((models // 2, records)) < 0.5
+    return np.stack([half, ~half], axis=1).reshape(models, records)
+
+
+def synthetic(
+    *,
+    game=60,
+    public=60,
+    always=0,
+    references=8,
+    classes=4,
+    gap=1.5,
+    target_gap=None,
+    unit_size=1,
+    seed=0,
+    query_sets=(),
+):
+    """Evidence on game + public + always records (in that order), and the target's membership (bool [n]).
+
+    `always` records are in every model; records of one unit share membership and most of their noise.
+    """
+    rng = np.random.default_rng(seed)
+    n, models = game + public + always, references + 1
+    units = np.arange(n) // unit_size
+    membership = np.zeros((models, n), dtype=bool)
+    membership[0, :game] = (rng.random(n) < 0.5)[units[:game]]
+    membership[1:, :game] = paired_membership(rng, references, n)[:, units[:game]]
+    membership[:, game + public :] = True
+    labels = rng.integers(0, classes, n)
+    labels[:classes] = np.arange(classes)
+    difficulty = rng.normal(size=n)[units]
+    noise = rng.normal(size=(models, n))[:, units] + (rng.normal(size=(models, n)) * 0.5 if unit_size > 1 else 0.0)
+    logits = rng.normal(size=(n, classes)) + 0.3 * rng.normal(size=(models, n, classes))
+    gaps = np.full(models, float(gap))
+    gaps[0] = gap if target_gap is None else target_gap
+    own = 2 - difficulty + np.exp(0.2 * difficulty) * noise + gaps[:, None] * membership
+    logits[:, np.arange(n), labels] = own
+    scalars = {
+        q.key: {k: rng.normal(size=(models, n, q.variants)).astype(np.float32) + own[..., None] for k in KEYS}
+        for q in query_sets
+    }
+    for table in scalars.values():
+        for name in ("log_confidence", "log_confidence_t2"):
+            table[name] = -np.logaddexp(0, -table[name])
+    answers = Answers(labels, logits, scalars)
+    features = rng.normal(size=(n, 5)) + difficulty[:, None]
+    evidence = Evidence(
+        labels=labels,
+        target=answers.pick(np.array([0])),
+        game=np.arange(n) < game,
+        public=(np.arange(n) >= game) & (np.arange(n) < game + public),
+        references=answers.pick(np.arange(1, models)),
+        membership=membership[1:],
+        records=ArrayRecords(features),
+        kind="table",
+        model=MLP(hidden=(8,)),
+        seed=seed,
+    )
+    return evidence, membership[0]
+
+
+def with_logits(evidence, change):
+    """The same evidence with `change` applied to all logits."""
+    from dataclasses import replace
+
+    target, references = evidence.target, evidence.references
+    return replace(
+        evidence,
+        target=Answers(target.labels, change(target.logits)),
+        references=Answers(references.labels, change(references.logits)),
+    )
+
+
+def auc(scores, members):
+    """Mann-Whitney, ties count half."""
+    difference = scores[members][:, None] - scores[~members][None]
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+
+MIRROR_TWICE = QuerySet("mirror", 2)
