@@ -1,71 +1,32 @@
 """The one training loop, for a stack of M models (M = 1 when trained alone).
 
-All random numbers come from named streams per model, so a model is the same whether it is trained alone, in a stack or in
-another process, and a training that was interrupted goes on at the next epoch without any saved generator.
+All random numbers come from named streams per model, so a model is the same whether it is trained alone, in a stack or
+in another process, and a training that was interrupted goes on at the next epoch without any saved generator.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from sfumato.data.population import Population
-from sfumato.data.view import PrivateView, read_together
-from sfumato.errors import SfumatoError, UnsupportedModel
-from sfumato.models.build import build_seeded
-from sfumato.models.dropout import replace_dropout, set_draws
-from sfumato.models.standardise import Standardise
+from sfumato.errors import SfumatoError
+from sfumato.models.dropout import set_draws
 from sfumato.training.augment import augment
-from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Batch, Defence, PerExampleLoss, chain, composed_loss, configured
+from sfumato.training.defence import Batch, Defence, chain, configured
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
-from sfumato.training.stacking import ModelStack, build_stack
+from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.task import Optimizer, Task
 from sfumato.training.trained import Trained
 
 EVALUATION_ROWS = 4096
-
-
-class Assignment(NamedTuple):
-    """One training: the rows of the population to train on (int64 [k], whole units) and the seed."""
-
-    rows: np.ndarray
-    seed: int
-
-
-class Epoch(NamedTuple):
-    """Progress after an epoch: mean training loss over the stack, and seconds since the start."""
-
-    epoch: int
-    epochs: int
-    models: int
-    loss: float
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopOptions:
-    """How to run a training, as opposed to what is trained. None of it changes the result but `dtype` and rounding.
-
-    Args:
-        dtype: torch.float32, or torch.float64 for comparisons.
-        kernels: kernels by layer from an earlier choice (see `ModelStack`).
-        checkpoint: where to keep what is needed to resume, or None.
-        on_epoch: called after each epoch.
-    """
-
-    dtype: torch.dtype = torch.float32
-    kernels: dict[str, str] = field(default_factory=dict)
-    checkpoint: Checkpoint | None = None
-    on_epoch: Callable[[Epoch], None] | None = None
 
 
 def train(
@@ -84,73 +45,56 @@ def train(
         UnsupportedModel: if several models cannot be stacked exactly; train them one by one then.
         SfumatoError: if the loss stops being finite.
     """
-    run = _prepare(configured(defence, task), defence, population, work, options)
+    run = prepare(configured(defence, task), defence, population, work, options)
     return _Training(run, options).finish()
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Everything that is fixed before the first step. Row tensors are int64 [M, ...] into `x`."""
+class StepTimes(NamedTuple):
+    """Seconds of set-up and of one step of the whole stack (median), steps an epoch, and epochs at most."""
 
-    task: Task
-    defence: Defence
-    loss: PerExampleLoss
-    stack: ModelStack
-    draws: Draws
-    x: torch.Tensor
-    targets: torch.Tensor
-    fit_rows: torch.Tensor
-    validation_rows: torch.Tensor
-    views: Sequence[PrivateView]
+    setup: float
+    step: float
+    steps: int
+    epochs: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training of the stack, if it runs to the last epoch."""
+        return self.setup + self.step * self.steps * self.epochs
 
 
-def _prepare(
-    task: Task, defence: Defence, population: Population, work: Sequence[Assignment], options: LoopOptions
-) -> _Run:
-    views = [PrivateView(population, assignment.rows) for assignment in work]
-    draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
-    fit, validation = _split_rows(task, views, draws)
-    pool = read_together(views, "training", f"ordinary training, up to {task.epochs} epochs")
-    if task.patience is not None:
-        for view in views:
-            view.note("training", f"validation score on {task.validation_fraction:.0%} of the units, to stop early")
-    x = pool.x.to(options.dtype)
-    targets = torch.eye(population.classes, dtype=options.dtype)[torch.from_numpy(population.label_array)]
-    networks = [
-        assemble(task, defence, population.records.shape, population.classes, draws.seeds[m]).to(options.dtype)
-        for m in range(len(work))
-    ]
-    if task.standardise:
-        for view in views:
-            view.note("training", "input standardisation fitted on the training set")
-        for network, rows in zip(networks, fit, strict=True):
-            _fit_standardise(network, x[rows])
-    stack = build_stack(networks, x[fit[0, :4]], draws, options.kernels)
-    return _Run(
-        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views
-    )
+def time_steps(
+    task: Task,
+    defence: Defence,
+    population: Population,
+    work: Sequence[Assignment],
+    options: LoopOptions,
+    budget: float,
+) -> StepTimes:
+    """What a training costs: its set-up, and a few real steps that are thrown away.
 
+    Args:
+        task: as for `train`, like the next four.
+        defence: its parts apply outermost first.
+        population: all records.
+        work: one entry per model.
+        options: see `LoopOptions`; the checkpoint is not touched.
+        budget: seconds after which no further step is begun; one step to warm up and two timed ones always run.
 
-def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """The network that is trained: the family's own, prepared by the defence, standardised inputs in front if asked."""
-    if task.head == "binary" and classes != 2:
-        raise UnsupportedModel(
-            f"Expected two classes for the one-logit binary head, got {classes}.", remedy='Use head="multiclass".'
-        )
-    network = build_seeded(task.model, shape, 1 if task.head == "binary" else classes, seed)
-    for part in reversed(chain(defence)):
-        network = part.prepare(network)
-    network = replace_dropout(network)
-    if task.standardise:
-        width = shape[0]
-        network = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), network)
-    return network
+    Raises:
+        UnsupportedModel: as for `train`.
+    """
+    start = time.perf_counter()
+    run = prepare(configured(defence, task), defence, population, work, options)
+    training = _Training(run, options)
+    setup = time.perf_counter() - start
+    return StepTimes(setup, training.median_step(start + setup + budget), training.steps, run.task.epochs)
 
 
 class _Training:
     """The state that changes: weights, optimiser, average, best weights so far."""
 
-    def __init__(self, run: _Run, options: LoopOptions) -> None:
+    def __init__(self, run: Prepared, options: LoopOptions) -> None:
         self.run, self.options = run, options
         self.parameters = [p for p in run.stack.module.parameters() if p.requires_grad]
         self.optimizer = _optimizer(run.task.optimizer, self.parameters)
@@ -173,18 +117,36 @@ class _Training:
                 self.options.on_epoch(Epoch(self.epoch, self.run.task.epochs, self.run.stack.models, loss, spent))
         return self._results(time.perf_counter() - start)
 
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self.run.fit_rows.shape[1] / self.run.task.batch_size)
+
+    def median_step(self, until: float) -> float:
+        """Seconds of a step: the median of those begun before `until`, at least two, after one to warm up."""
+        self.run.stack.module.train()
+        draws, times, batches = self.run.draws.at("epoch", 0), [], self._batches(self.run.draws.at("epoch", 0))
+        while len(times) < 3 or time.perf_counter() < until:
+            start, step = time.perf_counter(), len(times) % len(batches)
+            self._set_rate(step, len(batches))
+            self._step(batches[step], draws.at("step", step))
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[1:])
+
+    def _batches(self, draws: Draws) -> Sequence[torch.Tensor]:
+        order = draws.permutation("order", self.run.fit_rows.shape[1])
+        return torch.gather(self.run.fit_rows, 1, order).tensor_split(self.steps, dim=1)
+
     def _epoch(self) -> float:
         run = self.run
         run.stack.module.train()
         draws = run.draws.at("epoch", self.epoch)
-        models, size = run.fit_rows.shape
-        order = torch.gather(run.fit_rows, 1, draws.permutation("order", size))
-        batches = order.tensor_split(math.ceil(size / run.task.batch_size), dim=1)
+        batches = self._batches(draws)
         total = torch.zeros((), dtype=run.x.dtype)
         for step, rows in enumerate(batches):
             self._set_rate(step, len(batches))
             total += self._step(rows, draws.at("step", step))
-        mean = float(total) / (len(batches) * models)
+        mean = float(total) / (len(batches) * run.stack.models)
         if not math.isfinite(mean):
             raise SfumatoError(
                 f"Expected a finite training loss, got {mean} in epoch {self.epoch + 1}.",
@@ -195,8 +157,8 @@ class _Training:
     def _step(self, rows: torch.Tensor, draws: Draws) -> torch.Tensor:
         run = self.run
         flat = rows.reshape(-1)
-        x = augment(run.x[flat], run.task.augmentation, draws.at("augment"))
-        batch = Batch(x, run.targets[flat])
+        x = augment(run.x.index_select(0, flat), run.task.augmentation, draws.at("augment"))
+        batch = Batch(x, run.targets.index_select(0, flat))
         for part in chain(run.defence):
             batch = part.transform(batch, draws.at("transform", part.name))
         set_draws(run.stack.module, draws.at("dropout"))
@@ -206,7 +168,9 @@ class _Training:
         loss.backward()
         self.optimizer.step()
         if self.average:
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - (run.task.ema or 0.0))
+            with torch.no_grad():
+                for average, parameter in zip(self.average, self.parameters, strict=True):
+                    average.lerp_(parameter, 1 - (run.task.ema or 0.0))
         return loss.detach()
 
     def _set_rate(self, step: int, steps: int) -> None:
@@ -240,6 +204,11 @@ class _Training:
         patience = self.run.task.patience
         return patience is not None and all(self.epoch - best >= patience for best in self.best_epoch)
 
+    def _epochs_of(self, model: int) -> int:
+        """Epochs that count for the model: one that stopped early only idles along with its stack."""
+        patience = self.run.task.patience
+        return self.epoch if patience is None else min(self.epoch, self.best_epoch[model] + patience)
+
     def _averaged(self) -> _Swap:
         return _Swap(self.parameters, self.average)
 
@@ -253,7 +222,7 @@ class _Training:
                 state=states[m],
                 history=view.history,
                 seed=run.draws.seeds[m],
-                epochs=self.epoch,
+                epochs=self._epochs_of(m),
                 best_epoch=self.best_epoch[m] or self.epoch,
                 seconds=seconds / run.stack.models,
                 stacked_with=run.stack.models,
@@ -316,48 +285,16 @@ class _Swap:
                 value.copy_(kept)
 
 
-def _split_rows(task: Task, views: Sequence[PrivateView], draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to fit on and rows to validate on, [M, k] and [M, v]; a validation split never cuts a unit."""
-    fit, validation = [], []
-    for view, seed in zip(views, draws.seeds, strict=True):
-        units = np.unique(view.units)
-        order = Draws((seed,), draws.path).permutation("validation", len(units))[0].numpy()
-        held_out = units[order[: round(task.validation_fraction * len(units))]]
-        mask = np.isin(view.units, held_out)
-        fit.append(view.rows[~mask])
-        validation.append(view.rows[mask])
-    sizes = {len(rows) for rows in fit} | {-1 - len(rows) for rows in validation}
-    if len(sizes) != 2:
-        raise UnsupportedModel(
-            f"Expected training sets of one size in a stack, got {sorted({len(rows) for rows in fit})} records.",
-            remedy="These models are trained one by one instead.",
-        )
-    if min(len(rows) for rows in fit) == 0 or (task.patience is not None and min(map(len, validation)) == 0):
-        raise SfumatoError(
-            f"Expected at least one unit to train on and, for early stopping, one to validate on, got {len(views[0])} "
-            "records in all.",
-            remedy="Use more records, or another `validation_fraction`.",
-        )
-    return torch.from_numpy(np.stack(fit)), torch.from_numpy(np.stack(validation))
-
-
-def _fit_standardise(network: nn.Module, x: torch.Tensor) -> None:
-    layer = network[0]  # type: ignore[index] - `assemble` put it there
-    axes = [0, *range(2, x.dim())]
-    std, mean = torch.std_mean(x.double(), dim=axes, correction=0)
-    layer.load_state_dict(Standardise(mean, std).state_dict())
-
-
 def _optimizer(spec: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     if spec.name == "sgd":
         return torch.optim.SGD(
-            parameters, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, foreach=True
+            parameters, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, fused=True
         )
     kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
-    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, foreach=True)
+    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
-def _validation_losses(run: _Run) -> list[float]:
+def _validation_losses(run: Prepared) -> list[float]:
     """Mean loss of the task itself (not the defence's) on each model's validation rows."""
     module, models = run.stack.module.eval(), run.stack.models
     base = task_loss(run.task.head)

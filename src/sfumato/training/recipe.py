@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
 from sfumato.seeding import derive
 from sfumato.training.defence import Defence, configured
-from sfumato.training.loop import Assignment, LoopOptions, assemble, train
+from sfumato.training.loop import train
 from sfumato.training.losses import two_column
+from sfumato.training.preparation import Assignment, LoopOptions, assemble
 from sfumato.training.task import Task
 from sfumato.training.trained import Predict, Trained
 from sfumato.training.user_function import FileFunction, function_spec
@@ -155,14 +156,13 @@ class FunctionRecipe(AnyRecipe):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "function"))
             model = self.train_function(x, view.labels, derive(seed, "function") % 2**32)
-        if isinstance(model, nn.Module):
-            model = ModulePredict(model.eval())
-        elif not callable(model):
+        predict: Predict = ModulePredict(model.eval()) if isinstance(model, nn.Module) else cast(Predict, model)
+        if not callable(model):
             raise UsageError(
                 f"Expected `{self.name}` to return a module or a function from records to logits, got {type(model)}.",
                 remedy="Return the trained network.",
             )
-        return Trained(state=None, history=view.history, seed=seed, predict=model)
+        return Trained(state=None, history=view.history, seed=seed, predict=predict)
 
     def predictor(self, trained: Trained, population: Population) -> Predict:
         if trained.predict is None:

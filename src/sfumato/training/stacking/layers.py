@@ -7,7 +7,7 @@ the stacked state. Elementwise layers, pooling and reshapes need no rule: rows o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +44,13 @@ class StackedLayer(nn.Module):
         return self._parameters.get(name)
 
 
-def rule(kind: type[nn.Module]) -> Callable[[type[StackedLayer]], type[StackedLayer]]:
+L = TypeVar("L", bound=StackedLayer)
+
+
+def rule(kind: type[nn.Module]) -> Callable[[type[L]], type[L]]:
     """Register a stacked layer for exactly this kind of layer (subclasses may compute something else)."""
 
-    def register(stacked: type[StackedLayer]) -> type[StackedLayer]:
+    def register(stacked: type[L]) -> type[L]:
         RULES[kind] = stacked
         return stacked
 
@@ -60,10 +63,32 @@ class StackedLinear(StackedLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(self.models, -1, x.shape[-1])
-        weight = self.get_parameter("weight").transpose(1, 2)
-        bias = self.optional("bias")
-        out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+        out = _BatchedLinear.apply(rows, self.get_parameter("weight"), self.optional("bias"))
         return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+class _BatchedLinear(torch.autograd.Function):
+    """rows [M, b, in], weight [M, out, in], bias [M, out] or None to [M, b, out].
+
+    Autograd's own derivative of `bmm` yields the weight gradient transposed, and copying it into place takes as long as
+    the products themselves; here it is computed in the layout of the weight.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        transposed = weight.transpose(1, 2)
+        return torch.bmm(rows, transposed) if bias is None else torch.baddbmm(bias[:, None], rows, transposed)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        rows, weight = ctx.saved_tensors
+        for_rows, for_weight, for_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(grad, weight) if for_rows else None,
+            torch.bmm(grad.transpose(1, 2), rows) if for_weight else None,
+            grad.sum(1) if for_bias else None,
+        )
 
 
 @rule(nn.Conv2d)
@@ -71,6 +96,7 @@ class StackedConv2d(StackedLayer):
     """M convolutions; `kernel` is "loop" (one after the other), "grouped" (one grouped convolution) or "unfold"."""
 
     KERNELS = ("loop", "grouped", "unfold")
+    kernel: str
 
     def __init__(self, layers: Sequence[nn.Conv2d]) -> None:
         if layers[0].padding_mode != "zeros" or isinstance(layers[0].padding, str):

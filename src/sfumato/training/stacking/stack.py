@@ -15,6 +15,7 @@ from sfumato.models.dropout import StreamDropout, set_draws
 from sfumato.training.draws import Draws
 from sfumato.training.stacking.layers import RULES, StackedConv2d
 
+COMPARED = 4
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-9}
 
 
@@ -50,7 +51,7 @@ def build_stack(
 
     Args:
         networks: M networks; with M = 1 the network is used as it is.
-        probe: float [b, *shape], a few records for the comparison and the choice of kernels.
+        probe: float [b, *shape], a batch of records: kernels are timed on all of it, outputs compared on the first few.
         draws: streams of the M models, for dropout during the probe.
         kernels: kernels by layer name, from an earlier choice; measured here where not given.
 
@@ -63,7 +64,7 @@ def build_stack(
     _refuse_shared_parameters(networks[0])
     module = _fold(list(networks), "", {})
     chosen = _set_kernels(module, probe.repeat(len(networks), *[1] * (probe.dim() - 1)), kernels or {}, draws)
-    _compare(module, networks, probe, draws)
+    _compare(module, networks, probe[:COMPARED], draws)
     return ModelStack(module, len(networks), chosen)
 
 
@@ -121,14 +122,16 @@ def _set_kernels(module: nn.Module, x: torch.Tensor, given: Mapping[str, str], d
         module.eval()(x)
     for hook in hooks:
         hook.remove()
+    chosen: dict[str, str] = {}
     for name, layer in layers.items():
         known = given.get(name)
-        layer.kernel = known if known in layer.kernels() else _fastest(layer, inputs[name])
-    return {name: layer.kernel for name, layer in layers.items()}
+        chosen[name] = known if known is not None and known in layer.kernels() else _fastest(layer, inputs[name])
+        layer.kernel = chosen[name]
+    return chosen
 
 
 def _fastest(layer: StackedConv2d, x: torch.Tensor) -> str:
-    times = {}
+    times: dict[str, float] = {}
     for kernel in layer.kernels():
         layer.kernel = kernel
         times[kernel] = min(_forward_backward_seconds(layer, x) for _ in range(3))

@@ -1,0 +1,178 @@
+"""Showing progress: a bar on a terminal, plain lines elsewhere, JSON lines for a machine, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sfumato.execution.events import BundleStarted, Chosen, Ended, EpochDone, Event, JobDone, Notice, Started
+from sfumato.validate import one_of
+
+DISPLAYS = ("auto", "rich", "plain", "json", "none")
+LINE_EVERY = 5.0  # seconds between plain progress lines
+
+
+class Tally:
+    """How far an execution is, from its events."""
+
+    def __init__(self) -> None:
+        self.jobs, self.done, self.free = 0, 0, 0
+        self.begun = time.monotonic()
+        self.running: dict[str, float] = {}  # bundle -> models that its epochs so far amount to
+
+    def add(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, Started):
+            self.jobs = event.jobs
+        elif isinstance(event, EpochDone):
+            self.running[event.bundle] = event.models * event.epoch / event.epochs
+        elif isinstance(event, JobDone):
+            self.done += 1
+            self.free += event.how == "reused"
+            self.running[event.bundle] = max(0.0, self.running.get(event.bundle, 0.0) - 1)
+
+    @property
+    def models(self) -> float:
+        """Models done, those under way counted by their epochs."""
+        return min(self.jobs, self.done + sum(self.running.values()))
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left, if it goes on as it went; None before anything was trained."""
+        worked = self.models - self.free
+        if worked <= 0:
+            return None
+        return (time.monotonic() - self.begun) / worked * (self.jobs - self.models)
+
+
+class Display(ABC):
+    """Turns events into output."""
+
+    @abstractmethod
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+
+    def close(self) -> None:
+        """Leave the screen tidy."""
+        return
+
+
+class NoDisplay(Display):
+    """Shows nothing."""
+
+    def __call__(self, event: Event) -> None:
+        return
+
+
+class JsonDisplay(Display):
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __call__(self, event: Event) -> None:
+        self.stream.write(json.dumps(event.plain()) + "\n")
+        self.stream.flush()
+
+
+class PlainDisplay(Display):
+    """Lines of text, now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.tally, self.last = stream, Tally(), time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        self.tally.add(event)
+        text = sentence(event)
+        if text is None and isinstance(event, (EpochDone, JobDone)) and time.monotonic() - self.last >= LINE_EVERY:
+            self.last, text = time.monotonic(), standing(self.tally)
+        if text is not None:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+
+class RichDisplay(Display):
+    """A progress bar, with notices above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.tally = Tally()
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[standing]}"))
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=Console(file=stream), transient=True)
+        self.task = self.progress.add_task("models", total=None, standing="")
+        self.progress.start()
+
+    def __call__(self, event: Event) -> None:
+        self.tally.add(event)
+        text = sentence(event)
+        if text is not None:
+            self.progress.console.print(text, markup=False, highlight=False)
+        if isinstance(event, BundleStarted):
+            self.progress.update(self.task, description=event.label)
+        state = standing(self.tally)
+        self.progress.update(self.task, completed=self.tally.models, total=self.tally.jobs or None, standing=state)
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+@contextmanager
+def open_display(kind: str = "auto", stream: TextIO | None = None) -> Iterator[Display]:
+    """A display of this kind on `stream` (standard error by default).
+
+    Args:
+        kind: "rich", "plain", "json", "none", or "auto": rich on a terminal, plain lines elsewhere.
+        stream: where to.
+    """
+    one_of("display", kind, DISPLAYS)
+    output: TextIO = sys.stderr if stream is None else stream
+    if kind == "auto":
+        kind = "rich" if output.isatty() else "plain"
+    display = {"rich": RichDisplay, "plain": PlainDisplay, "json": JsonDisplay}.get(kind)
+    shown = NoDisplay() if display is None else display(output)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def sentence(event: Event) -> str | None:
+    """An event as a line of text, or None if it only moves the bar."""
+    if isinstance(event, Started):
+        return f"{event.jobs} models: {event.ready} stored, {event.requery} to ask again, {event.training} to train."
+    if isinstance(event, Chosen):
+        return f"Training {event.executor} ({event.reason})."
+    if isinstance(event, Notice):
+        return f"{event.text} {event.remedy}".strip()
+    return _last_line(event) if isinstance(event, Ended) else None
+
+
+def _last_line(event: Ended) -> str:
+    kept = (
+        f"{event.trained} models trained, {event.requeried} asked again, {event.reused} reused in {event.seconds:.1f} s"
+    )
+    if not event.missing:
+        return f"{kept}."
+    return (
+        f"{event.how.capitalize()}: {kept}; all are kept. {event.missing} are left: the same command goes on from here."
+    )
+
+
+def standing(tally: Tally) -> str:
+    """How far, and how long still."""
+    left = "" if tally.remaining is None else f", about {duration(tally.remaining)} left"
+    return f"{tally.done} of {tally.jobs} models{left}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "8 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

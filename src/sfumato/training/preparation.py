@@ -1,0 +1,165 @@
+"""What is fixed before the first step of a training: rows, networks, streams and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfumato.data.population import Population
+from sfumato.data.view import PrivateView, read_together
+from sfumato.errors import SfumatoError, UnsupportedModel
+from sfumato.models.build import build_seeded
+from sfumato.models.dropout import replace_dropout
+from sfumato.models.standardise import Standardise
+from sfumato.training.checkpoint import Checkpoint
+from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss
+from sfumato.training.draws import Draws
+from sfumato.training.losses import task_loss
+from sfumato.training.stacking import ModelStack, build_stack
+from sfumato.training.task import Task
+
+
+class Assignment(NamedTuple):
+    """One training: the rows of the population to train on (int64 [k], whole units) and the seed."""
+
+    rows: np.ndarray
+    seed: int
+
+
+class Epoch(NamedTuple):
+    """Progress after an epoch: mean training loss over the stack, and seconds since the start."""
+
+    epoch: int
+    epochs: int
+    models: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How to run a training, as opposed to what is trained. None of it changes the result but `dtype` and rounding.
+
+    Args:
+        dtype: torch.float32, or torch.float64 for comparisons.
+        kernels: kernels by layer from an earlier choice (see `ModelStack`).
+        checkpoint: where to keep what is needed to resume, or None.
+        on_epoch: called after each epoch.
+        on_kernels: called with the kernels of a stack before its first step, so that a resumed run uses the same.
+    """
+
+    dtype: torch.dtype = torch.float32
+    kernels: dict[str, str] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    on_epoch: Callable[[Epoch], None] | None = None
+    on_kernels: Callable[[dict[str, str]], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that is fixed before the first step of M models. Row tensors are int64 [M, ...] into `x`."""
+
+    task: Task
+    defence: Defence
+    loss: PerExampleLoss
+    stack: ModelStack
+    draws: Draws
+    x: torch.Tensor
+    targets: torch.Tensor
+    fit_rows: torch.Tensor
+    validation_rows: torch.Tensor
+    views: Sequence[PrivateView]
+
+
+def prepare(
+    task: Task, defence: Defence, population: Population, work: Sequence[Assignment], options: LoopOptions
+) -> Prepared:
+    """Read the records, split off validation, build the networks and stack them.
+
+    Args:
+        task: as the defence has configured it.
+        defence: its parts apply outermost first.
+        population: all records.
+        work: one entry per model.
+        options: see `LoopOptions`.
+
+    Raises:
+        UnsupportedModel: if several models cannot be stacked exactly.
+    """
+    views = [PrivateView(population, assignment.rows) for assignment in work]
+    draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
+    fit, validation = _split_rows(task, views, draws)
+    pool = read_together(views, "training", f"ordinary training, up to {task.epochs} epochs")
+    if task.patience is not None:
+        for view in views:
+            view.note("training", f"validation score on {task.validation_fraction:.0%} of the units, to stop early")
+    x = pool.x.to(options.dtype)
+    targets = torch.eye(population.classes, dtype=options.dtype)[torch.from_numpy(population.label_array)]
+    networks = [
+        assemble(task, defence, population.records.shape, population.classes, draws.seeds[m]).to(options.dtype)
+        for m in range(len(work))
+    ]
+    if task.standardise:
+        for view in views:
+            view.note("training", "input standardisation fitted on the training set")
+        for network, rows in zip(networks, fit, strict=True):
+            _fit_standardise(network, x[rows])
+    stack = build_stack(networks, x[fit[0, : task.batch_size]], draws, options.kernels)
+    if options.on_kernels is not None and stack.kernels:
+        options.on_kernels(dict(stack.kernels))
+    return Prepared(
+        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views
+    )
+
+
+def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """The network that is trained: the family's own, prepared by the defence, standardised inputs in front if asked."""
+    if task.head == "binary" and classes != 2:
+        raise UnsupportedModel(
+            f"Expected two classes for the one-logit binary head, got {classes}.", remedy='Use head="multiclass".'
+        )
+    network = build_seeded(task.model, shape, 1 if task.head == "binary" else classes, seed)
+    for part in reversed(chain(defence)):
+        network = part.prepare(network)
+    network = replace_dropout(network)
+    if task.standardise:
+        width = shape[0]
+        network = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), network)
+    return network
+
+
+def _split_rows(task: Task, views: Sequence[PrivateView], draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows to fit on and rows to validate on, [M, k] and [M, v]; a validation split never cuts a unit."""
+    fit, validation = [], []
+    for view, seed in zip(views, draws.seeds, strict=True):
+        units = np.unique(view.units)
+        order = Draws((seed,), draws.path).permutation("validation", len(units))[0].numpy()
+        held_out = units[order[: round(task.validation_fraction * len(units))]]
+        mask = np.isin(view.units, held_out)
+        fit.append(view.rows[~mask])
+        validation.append(view.rows[mask])
+    sizes = {len(rows) for rows in fit} | {-1 - len(rows) for rows in validation}
+    if len(sizes) != 2:
+        raise UnsupportedModel(
+            f"Expected training sets of one size in a stack, got {sorted({len(rows) for rows in fit})} records.",
+            remedy="These models are trained one by one instead.",
+        )
+    if min(len(rows) for rows in fit) == 0 or (task.patience is not None and min(map(len, validation)) == 0):
+        raise SfumatoError(
+            f"Expected at least one unit to train on and, for early stopping, one to validate on, got {len(views[0])} "
+            "records in all.",
+            remedy="Use more records, or another `validation_fraction`.",
+        )
+    return torch.from_numpy(np.stack(fit)), torch.from_numpy(np.stack(validation))
+
+
+def _fit_standardise(network: nn.Module, x: torch.Tensor) -> None:
+    layer = network[0]  # type: ignore[index] - `assemble` put it there
+    axes = [0, *range(2, x.dim())]
+    std, mean = torch.std_mean(x.double(), dim=axes, correction=0)
+    layer.load_state_dict(Standardise(mean, std).state_dict())
