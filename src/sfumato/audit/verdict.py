@@ -74,7 +74,7 @@ def describe(found: Finding) -> str:
     )
     if found.name == "tpr_at_fpr" and found.at is not None:
         return (
-            f"{_number(found, found.value)}{interval} of members named at {found.at:.3g} false positives per non-member"
+            f"{_number(found, found.value)}{interval} of members found at a false positive rate of {found.at:.3g}"
         )
     return f"{found.name} {_number(found, found.value)}{interval}"
 

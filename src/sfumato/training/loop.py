@@ -159,8 +159,8 @@ class _Training:
         flat = rows.reshape(-1)
         x = augment(run.x.index_select(0, flat), run.task.augmentation, draws.at("augment"))
         batch = Batch(x, run.targets.index_select(0, flat))
-        for part in chain(run.defence):
-            batch = part.transform(batch, draws.at("transform", part.name))
+        for depth, part in enumerate(chain(run.defence)):
+            batch = part.transform(batch, draws.at("transform", depth, part.name))
         set_draws(run.stack.module, draws.at("dropout"))
         losses = run.loss(run.stack.module(batch.x), batch.targets)
         loss = losses.reshape(rows.shape[0], -1).mean(dim=1).sum()

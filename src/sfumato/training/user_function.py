@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import UsageError
-from sfumato.models.user_source import importing_from, user_sources
+from sfumato.errors import StoreMismatch, UsageError
+from sfumato.models.user_source import SourceDigest, importing_from, user_sources
 
 
 def function_spec(function: Callable[..., Any]) -> dict[str, Any]:
@@ -47,27 +47,39 @@ def function_spec(function: Callable[..., Any]) -> dict[str, Any]:
 class FileFunction:
     """A function in a user's Python file, loaded afresh in whichever process calls it.
 
+    The value is pinned to the text of the file and of the user's own modules that it imports, as they are when the value
+    is made; a call refuses if they have changed since, so that no result is stored under another one's name.
+
     Args:
         path: of the Python file, which is run: use only files you trust.
         function: its name there.
+
+    Attributes:
+        sources: SHA-256 of the file and of each user-owned module that it imports.
     """
 
     path: str
     function: str
+    sources: tuple[SourceDigest, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if not Path(self.path).is_file():
             raise UsageError(f"Expected a Python file, got {self.path!r}.", remedy="Give the path of an existing file.")
+        object.__setattr__(self, "sources", user_sources(Path(self.path).resolve()))
 
     def spec(self) -> dict[str, Any]:
         """Name and sources by content, never the place where they lie."""
-        sources = user_sources(Path(self.path).resolve())
-        return {"function": self.function, "sources": [list(source) for source in sources]}
+        return {"function": self.function, "sources": [list(source) for source in self.sources]}
 
     def __call__(self, *args: Any) -> Any:
         """Load the file and call the function."""
         file = Path(self.path).resolve()
-        names = [source.module for source in user_sources(file) if source.module]
+        if not file.is_file() or user_sources(file) != self.sources:
+            raise StoreMismatch(
+                f"Expected `{file.name}` and the modules it imports as they were when the run was set up, got others.",
+                remedy="Start the run again.",
+            )
+        names = [source.module for source in self.sources if source.module]
         namespace: dict[str, Any] = {"__name__": f"sfumato_user_{file.stem}", "__file__": str(file)}
         with importing_from(file.parent, names):
             exec(compile(file.read_bytes(), str(file), "exec"), namespace)

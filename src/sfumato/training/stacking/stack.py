@@ -78,7 +78,10 @@ def _fold(layers: list[nn.Module], path: str, seen: dict[int, nn.Module]) -> nn.
         folded = copy.copy(first)
         folded._modules = {}
         seen[id(first)] = folded
-        for name, _ in first.named_children():
+        for name, child in first._modules.items():  # not `named_children`, which skips a layer's second name
+            if child is None:
+                folded._modules[name] = None
+                continue
             children = [layer.get_submodule(name) for layer in layers]
             folded._modules[name] = _fold(children, f"{path}.{name}".lstrip("."), seen)
     else:
