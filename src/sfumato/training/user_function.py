@@ -47,8 +47,8 @@ def function_spec(function: Callable[..., Any]) -> dict[str, Any]:
 class FileFunction:
     """A function in a user's Python file, loaded afresh in whichever process calls it.
 
-    The value is pinned to the text of the file and of the user's own modules that it imports, as they are when the value
-    is made; a call refuses if they have changed since, so that no result is stored under another one's name.
+    The value is pinned to the text of the file and of the user's own modules that it imports, as they are when the
+    value is made; a call refuses if they have changed since, so that no result is stored under another one's name.
 
     Args:
         path: of the Python file, which is run: use only files you trust.
