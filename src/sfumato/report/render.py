@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def write(record: AuditRecord, folder: Path, formats: Iterable[str] = ("html",))
     return {name: _write(folder / FORMATS[name][0], FORMATS[name][1](record)) for name in wanted}
 
 
+@cache
 def html_environment() -> Environment:
     """Templates of pages; all text is escaped."""
     environment = Environment(
@@ -90,6 +92,7 @@ def html_environment() -> Environment:
     return environment
 
 
+@cache
 def markdown_environment() -> Environment:
     """Templates of Markdown; all text is escaped by Markdown's rules and HTML's."""
     environment = html_environment().overlay(finalize=escape_markdown)

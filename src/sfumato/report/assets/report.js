@@ -116,15 +116,13 @@
   const told = (group, x) => {
     const subject = record.subjects[group.dataset.subject];
     const attack = subject.attacks[group.dataset.attack];
-    if (!attack.curve) return "";
-    const at = pointAt(attack.curve, x);
     const name = `${subject.name} (${attack.name})`;
-    if (at < 0) return `${name}: no point here`;
+    if (!attack.curve) return `${name}: see the table`;
     const { fpr, tpr, low, high, resolvable_from: from } = attack.curve;
-    if (fpr[at] < from) return `${name} at FPR ${percent(fpr[at])}: not resolvable`;
+    const at = fpr.findLastIndex((value) => value <= x);
+    if (at < 0 || x < from) return `${name} at FPR ${percent(x)}: not resolvable`;
     return `${name} at FPR ${percent(fpr[at])}: TPR ${percent(tpr[at])}, ${percent(low[at])} to ${percent(high[at])}`;
   };
-  const pointAt = (curve, fpr) => curve.fpr.findLastIndex((value) => value <= fpr);
   const axis = { start: Number(chart.dataset.start), end: Number(chart.dataset.end), low: Number(chart.dataset.low) };
   chart.addEventListener("pointermove", (event) => {
     const box = chart.getBoundingClientRect();
