@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-
 NO_ACCOUNTANT = "none, because no accountant covers the mechanisms used"
 
 
