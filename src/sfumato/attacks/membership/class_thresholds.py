@@ -29,7 +29,7 @@ def best_threshold(scores: Floats, members: Bools) -> float:
     ordered, is_member = scores[order], members[order]
     tpr = np.cumsum(is_member) / is_member.sum()
     fpr = np.cumsum(~is_member) / (~is_member).sum()
-    last_of_tie = np.ones(len(ordered), bool)
+    last_of_tie = np.append(ordered[1:] != ordered[:-1], True)
     accuracy = np.where(last_of_tie, tpr - fpr, -np.inf)
     best = len(accuracy) - 1 - int(np.argmax(accuracy[::-1]))
     below = ordered[min(best + 1, len(ordered) - 1)]
