@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from sfumato.audit.record import AuditRecord
 from sfumato.report.page import page_parts
@@ -21,6 +21,6 @@ def notebook(record: AuditRecord, height: int = 900) -> str:
     environment = html_environment()
     parts = rendered(record, [section for section in sections() if section.name in _SHOWN], environment)
     inner = environment.get_template("notebook.html").render(record=record, page=page_parts(), parts=parts)
-    return Markup('<iframe sandbox srcdoc="{}" width="100%" height="{}" title="{}" frameborder="0"></iframe>').format(
-        escape(inner), height, f"sfumato: {record.title}"
-    )
+    frame = Markup('<iframe sandbox srcdoc="{}" width="100%" height="{}" title="{}" frameborder="0"></iframe>')
+    # A plain string: joined to other text, Markup would escape that text.
+    return str(frame.format(inner, height, f"sfumato: {record.title}"))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sfumato.audit.record import Finding
+from sfumato.audit.record import AttackResult, Finding
 
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 _RATES = {"tpr", "fpr", "tnr", "fnr", "ppv", "accuracy", "precision", "recall", "share", "gap"}
@@ -147,16 +147,34 @@ def unresolvable(finding: Finding) -> str:
     return f"not measured: {finding.note}" if finding.note else "not resolvable with the data at hand"
 
 
-def reading(auc: Finding | None) -> str:
-    """What an attack's AUC says in words, and the smallest effect that the test could have missed."""
-    if auc is None or auc.value is None or auc.low is None or auc.high is None or not auc.resolvable:
+def reading(attack: AttackResult) -> str:
+    """What an attack found in words: better than chance on average or at some FPR, else what it could have missed."""
+    auc = attack.finding("auc")
+    rates = sorted((f for f in attack.findings if _is_measured_rate(f)), key=lambda f: f.at or 0.0)
+    above = next((f for f in rates if (f.low or 0.0) > (f.at or 0.0)), None)
+    if auc is not None and _has_interval(auc) and (auc.low or 0.0) > 0.5:
+        return f"Found leakage: members are told from non-members with an AUC of {shown(auc).interval}."
+    if above is not None:
+        told = shown(above)
+        return f"Found leakage: {told.label} is {told.interval}, where guessing gives {rate_label(above.at or 0.0)}."
+    if auc is None or not _has_interval(auc):
         return "Could not test: no AUC with an interval was measured."
-    low, high = number(auc.low), number(auc.high)
-    if auc.low > 0.5:
-        return f"Found leakage: members are told from non-members with an AUC of {low} to {high}."
-    if auc.high < 0.5:
-        return f"Ranks non-members above members (AUC {low} to {high}); read it as a fault or a shift in the data."
-    return f"No leakage found by this attack; the test would have missed an AUC up to {high}."
+    if (auc.high or 0.0) < 0.5:
+        return (
+            f"Ranks non-members above members (AUC {shown(auc).interval}); read it as a fault or a shift in the data."
+        )
+    missed = f", or a {label('tpr_at_fpr', rates[0].at)} up to {percent(rates[0].high or 0.0)}" if rates else ""
+    return (
+        f"No leakage found by this attack; the test would have missed an AUC up to {number(auc.high or 0.0)}{missed}."
+    )
+
+
+def _has_interval(finding: Finding) -> bool:
+    return _resolved(finding) and finding.low is not None and finding.high is not None
+
+
+def _is_measured_rate(finding: Finding) -> bool:
+    return finding.name == "tpr_at_fpr" and finding.at is not None and _has_interval(finding)
 
 
 def _plain(name: str) -> str:

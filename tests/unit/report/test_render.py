@@ -280,6 +280,7 @@ def test_damaged_curves_are_refused_by_name(examples):
 
 def test_notebook_shows_verdict_and_roc_in_a_frame_of_its_own(examples):
     frame = notebook(examples.hostile_record())
+    assert type(frame) is str
     outer = Tree(frame)
     assert outer.tags == ["iframe"]
     values = {name: value for _, name, value in outer.attributes}
@@ -288,6 +289,11 @@ def test_notebook_shows_verdict_and_roc_in_a_frame_of_its_own(examples):
     assert [t for t in inner.testids if t.startswith("section-")] == ["section-verdict", "section-roc"]
     assert "script" not in inner.tags
     assert "default-src 'none'" in values["srcdoc"].replace("&#39;", "'")
+
+
+def test_all_outputs_are_plain_strings(examples):
+    record = examples.predictions_record()
+    assert {type(make(record)) for make in (html, markdown, model_card, notebook)} == {str}
 
 
 def test_section_titles_carry_their_labels():

@@ -1,6 +1,6 @@
 import pytest
 
-from sfumato.audit.record import Finding
+from sfumato.audit.record import AttackResult, Finding
 from sfumato.report import wording
 
 
@@ -45,17 +45,36 @@ def test_one_sided_intervals_say_which_side():
     assert wording.shown(finding.model_copy(update={"low": 0.5, "high": None})).interval == "at least 0.500"
 
 
-def test_no_leakage_found_names_the_smallest_effect_that_could_be_missed():
-    assert wording.reading(auc(0.48, 0.53)) == (
-        "No leakage found by this attack; the test would have missed an AUC up to 0.530."
+def rate(at, low, high, **more):
+    return Finding(name="tpr_at_fpr", value=(low + high) / 2, low=low, high=high, at=at, **more)
+
+
+def attack(*findings):
+    return AttackResult(
+        name="a", reference="", summary="", access="", knowledge="", queries="", findings=list(findings)
     )
 
 
+def test_no_leakage_found_names_the_smallest_effect_that_could_be_missed():
+    assert wording.reading(attack(auc(0.48, 0.53))) == (
+        "No leakage found by this attack; the test would have missed an AUC up to 0.530."
+    )
+    told = wording.reading(attack(auc(0.48, 0.53), rate(0.1, 0.08, 0.12), rate(0.01, 0.007, 0.021)))
+    assert plain(told).endswith("an AUC up to 0.530, or a TPR at FPR 1 % up to 2.1 %.")
+
+
+def test_an_average_at_chance_does_not_hide_a_few_found_members():
+    told = wording.reading(attack(auc(0.48, 0.53), rate(0.001, 0.004, 0.008)))
+    assert plain(told) == "Found leakage: TPR at FPR 0.1 % is 0.40 to 0.80 %, where guessing gives 0.1 %."
+    unresolved = rate(0.001, 0.004, 0.008, resolvable=False)
+    assert wording.reading(attack(auc(0.48, 0.53), unresolved)).startswith("No leakage found")
+
+
 def test_readings_of_other_intervals():
-    assert wording.reading(auc(0.55, 0.6)).startswith("Found leakage")
-    assert wording.reading(auc(0.3, 0.4)).startswith("Ranks non-members above")
-    assert wording.reading(None).startswith("Could not test")
-    assert wording.reading(auc(0.4, 0.6, resolvable=False)).startswith("Could not test")
+    assert wording.reading(attack(auc(0.55, 0.6))).startswith("Found leakage")
+    assert wording.reading(attack(auc(0.3, 0.4))).startswith("Ranks non-members above")
+    assert wording.reading(attack()).startswith("Could not test")
+    assert wording.reading(attack(auc(0.4, 0.6, resolvable=False))).startswith("Could not test")
 
 
 def test_unresolved_findings_give_their_reason():

@@ -52,7 +52,7 @@ def headline(index: int, subject: Subject) -> Headline:
         strongest.name,
         shown(auc) if auc else None,
         shown(tpr) if tpr else None,
-        reading(auc),
+        reading(strongest),
     )
 
 
