@@ -169,7 +169,8 @@ def gather(results: Sequence[JobResult], population: Population) -> Answers:
         key: {name: np.stack([r.scalars[key][name] for r in results]) for name in results[0].scalars[key]}
         for key in keys
     }
-    return Answers(population.label_array, np.stack([r.logits for r in results]), scalars)
+    answers = Answers(population.label_array, np.stack([r.logits for r in results]), scalars)
+    return answers.with_base_statistics()  # read for every target and attack, so computed once
 
 
 def fit_runner(store: Store) -> FitRunner:
