@@ -33,6 +33,8 @@ TOO_SMALL = 0.5  # seconds of work below which nothing is timed
 CLEARLY = 0.97  # a way must take less than this share of the time of a simpler one
 THREADS_PAY = 0.85  # the same for a way with more torch threads
 MEMORY_SHARE = 0.25
+TIMING_SHARE = 0.15  # of the estimated work, for timing one size of stack
+STILL_GROWING = 0.95  # a larger stack is tried only if this one took less than this share of the best so far
 
 
 class Choice(NamedTuple):
@@ -43,10 +45,11 @@ class Choice(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to execute, its name, and its seconds per model."""
+    """A way to execute, its seconds per model, and its seconds per model and step."""
 
     executor: Executor
     seconds: float
+    step: float = 0.0
 
     @property
     def text(self) -> str:
@@ -101,7 +104,7 @@ def _measure(jobs: Sequence[TrainJob]) -> Choice:
     total = len(jobs) * min(way.seconds for way in single)
     if total < TOO_SMALL:
         return _fastest(single, "too little work to try more")
-    stacks, why_not = _stacked_ways(jobs, _best(single).seconds, total)
+    stacks, why_not = _stacked_ways(jobs, _best(single), total)
     ways = single + stacks
     total = len(jobs) * _best(ways).seconds
     if total > WORTH_PROCESSES and cores() > 1:
@@ -137,7 +140,12 @@ def _thread_counts() -> tuple[int, ...]:
 
 def _inline_ways(jobs: Sequence[TrainJob]) -> list[Way]:
     _timed(jobs[:1], 1, 0.0)  # the first training of a process loads parts of torch
-    return [Way(Inline(count), _timed(jobs[:1], count, 0.15).training) for count in _thread_counts()]
+    return [_way(Inline(count), jobs[:1], count, 0.05) for count in _thread_counts()]
+
+
+def _way(executor: Executor, jobs: Sequence[TrainJob], count: int, budget: float) -> Way:
+    timing = _timed(jobs, count, budget)
+    return Way(executor, timing.training, timing.step)
 
 
 def _timed(jobs: Sequence[TrainJob], count: int, budget: float) -> Timing:
@@ -145,26 +153,24 @@ def _timed(jobs: Sequence[TrainJob], count: int, budget: float) -> Timing:
         return time_bundle(Bundle(tuple(jobs)), budget)
 
 
-def _stacked_ways(jobs: Sequence[TrainJob], single: float, total: float) -> tuple[list[Way], str]:
+def _stacked_ways(jobs: Sequence[TrainJob], single: Way, total: float) -> tuple[list[Way], str]:
+    """Larger and larger stacks, while that helps; and why larger ones were not tried."""
     ways: list[Way] = []
     best = single
-    for models in _sizes(jobs, single):
-        if 4 * models * _step_seconds(jobs) * len(_thread_counts()) > 0.05 * total:
+    for models in _sizes(jobs, single.seconds):
+        if 4 * models * best.step * len(_thread_counts()) > TIMING_SHARE * total:
             return ways, f"timing stacks of {models} would cost too much"
+        budget = min(0.15, 0.01 * total)
         try:
-            tried = [Way(Stacked(models, n), _timed(jobs[:models], n, 0.15).training) for n in _thread_counts()]
+            tried = [_way(Stacked(models, n), jobs[:models], n, budget) for n in _thread_counts()]
         except UnsupportedModel as error:
             return ways, f"no stack: {error.message}"
         ways += tried
-        fastest = min(way.seconds for way in tried)
-        if fastest > 0.9 * best and models >= LADDER[0]:
+        fastest = min(tried, key=lambda way: way.seconds)
+        if fastest.seconds > STILL_GROWING * best.seconds and models >= LADDER[0]:
             break
-        best = min(best, fastest)
+        best = min(best, fastest, key=lambda way: way.seconds)
     return ways, ""
-
-
-def _step_seconds(jobs: Sequence[TrainJob]) -> float:
-    return _timed(jobs[:1], 1, 0.0).step
 
 
 def _sizes(jobs: Sequence[TrainJob], single: float) -> list[int]:

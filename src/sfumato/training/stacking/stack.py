@@ -151,15 +151,19 @@ def _forward_backward_seconds(layer: nn.Module, x: torch.Tensor) -> float:
 
 
 def _compare(module: nn.Module, networks: Sequence[nn.Module], probe: torch.Tensor, draws: Draws) -> None:
-    """One pass in eval and one in train mode; buffers written on the way are put back."""
+    """One pass in eval and one in train mode; buffers written on the way are put back.
+
+    Each model sees other values: with equal ones, a forward pass that mixes the records of all models would go unseen.
+    """
+    probes = [probe * (1 - m / (2 * len(networks))) for m in range(len(networks))]
     for training in (False, True):
         before = [copy.deepcopy(dict(network.named_buffers())) for network in networks]
         stacked_before = copy.deepcopy(dict(module.named_buffers()))
         with torch.no_grad():
-            folded = _run(module, probe.repeat(len(networks), *[1] * (probe.dim() - 1)), draws, training)
+            folded = _run(module, torch.cat(probes), draws, training)
             alone = [
-                _run(network, probe, Draws((seed,), draws.path), training)
-                for network, seed in zip(networks, draws.seeds, strict=True)
+                _run(network, own, Draws((seed,), draws.path), training)
+                for network, own, seed in zip(networks, probes, draws.seeds, strict=True)
             ]
             for network, buffers in zip(networks, before, strict=True):
                 _restore(network, buffers)
