@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -62,16 +63,12 @@ def embedded(record: AuditRecord, used: int) -> Embedded:
     plain["schema_version"] = record.schema_version
     _thin_curves(plain, record)
     told, room = "curves only as drawn", _BUDGET - _FRAME - used
-    for shorten, what in (
-        (_drop_details, ", findings without methods and values per target"),
-        (_drop_curves, ", no curves"),
-    ):
+    for shorten, what in _SHORTER:
         text = _script_text(plain)
         if len(text.encode()) <= room:
             return Embedded(text, told)
-        for subject in plain["subjects"]:
-            shorten(subject)
-        told += what
+        shorten(plain)
+        told = what
     return Embedded(_script_text(plain), told)
 
 
@@ -82,18 +79,34 @@ def _thin_curves(plain: dict[str, Any], record: AuditRecord) -> None:
             curve[line] = [float(f"{curve[line][i]:.4g}") for i in points]
 
 
-def _drop_details(subject: dict[str, Any]) -> None:
-    for attack in subject.get("attacks", []):
+def _drop_details(plain: dict[str, Any]) -> None:
+    for attack in (attack for subject in plain["subjects"] for attack in subject.get("attacks", [])):
         attack.pop("per_target", None)
         for finding in attack["findings"]:
             finding.pop("method", None)
             finding.pop("note", None)
 
 
-def _drop_curves(subject: dict[str, Any]) -> None:
+def _drop_curves(plain: dict[str, Any]) -> None:
     """The script then reads no values under the pointer; the table and the drawn curves stay."""
-    for attack in subject.get("attacks", []):
+    for attack in (attack for subject in plain["subjects"] for attack in subject.get("attacks", [])):
         attack.pop("curve", None)
+
+
+def _keep_names(plain: dict[str, Any]) -> None:
+    for name in plain.keys() - {"schema_version", "kind", "title", "subjects"}:
+        del plain[name]
+    plain["subjects"] = [
+        {"name": subject["name"], "attacks": [{"name": attack["name"]} for attack in subject.get("attacks", [])]}
+        for subject in plain["subjects"]
+    ]
+
+
+_SHORTER: tuple[tuple[Callable[[dict[str, Any]], None], str], ...] = (
+    (_drop_details, "curves only as drawn, no methods of intervals and no values per target"),
+    (_drop_curves, "no curves, no methods of intervals and no values per target"),
+    (_keep_names, "names of subjects and attacks only; all else stands in the file beside it"),
+)
 
 
 def _script_text(value: Any) -> Markup:

@@ -141,7 +141,9 @@ def shown(finding: Finding, difference_of: str = "") -> Shown:
 
 
 def unresolvable(finding: Finding) -> str:
-    """Why there is no number: too few non-members for a rate, else the finding's own note."""
+    """Why there is no number: too few non-members (for a TNR: members), else the finding's own note."""
+    if finding.name == "tnr_at_fnr" and finding.n_members:
+        return f"not resolvable with {amount(finding.n_members, 'member')}"
     if finding.n_nonmembers and finding.at is not None:
         return f"not resolvable with {amount(finding.n_nonmembers, 'non-member')}"
     return f"not measured: {finding.note}" if finding.note else "not resolvable with the data at hand"

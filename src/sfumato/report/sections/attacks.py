@@ -24,7 +24,10 @@ class Spread(NamedTuple):
 
 
 class AttackRow(NamedTuple):
-    """One attack on one subject; `cells` follows the columns, `others` are the findings without a column."""
+    """One attack on one subject; `cells` follows the columns, `others` are the findings without a column.
+
+    `spread` holds what was measured by target, `unspread` names what was not.
+    """
 
     position: int
     subject: str
@@ -32,8 +35,8 @@ class AttackRow(NamedTuple):
     strongest: bool
     cells: list[Shown | None]
     others: list[Shown]
-    methods: list[str]
     spread: list[Spread]
+    unspread: list[str]
     seconds: str
 
 
@@ -46,14 +49,20 @@ class AttacksSection(Section):
     in_card: ClassVar[bool] = True
 
     def context(self, record: AuditRecord) -> dict[str, Any]:
-        columns = _columns(record)
+        columns = [column for column in _columns(record) if _resolved_somewhere(record, column)]
         ends = _auc_ends(record)
         rows = [
             _row(index, subject.name, attack, attack.name == subject.strongest, columns, ends)
             for index, subject in enumerate(record.subjects)
             for attack in subject.attacks
         ]
-        return {"columns": [label(*column) for column in columns], "rows": rows, "spread": any(r.spread for r in rows)}
+        return {
+            "columns": [label(*column) for column in columns],
+            "rows": rows,
+            "unresolved": _unresolved(record),
+            "spread": any(row.spread for row in rows),
+            "methods": _methods(record),
+        }
 
 
 def _columns(record: AuditRecord) -> list[tuple[str, float | None]]:
@@ -61,6 +70,22 @@ def _columns(record: AuditRecord) -> list[tuple[str, float | None]]:
     findings = [f for subject in record.subjects for attack in subject.attacks for f in attack.findings]
     keys = {(f.name, f.at) for f in findings if f.name in _FIRST}
     return sorted(keys, key=lambda key: (_FIRST.index(key[0]), -(key[1] or 0)))
+
+
+def _resolved_somewhere(record: AuditRecord, column: tuple[str, float | None]) -> bool:
+    found = [_exactly(attack, *column) for subject in record.subjects for attack in subject.attacks]
+    return any(finding is not None and shown(finding).resolved for finding in found)
+
+
+def _unresolved(record: AuditRecord) -> list[str]:
+    """Columns that would hold no number at all, as one sentence each."""
+    attacks = [attack for subject in record.subjects for attack in subject.attacks]
+    lines = []
+    for column in _columns(record):
+        if not _resolved_somewhere(record, column):
+            values = dict.fromkeys(shown(f).value for attack in attacks if (f := _exactly(attack, *column)) is not None)
+            lines.append(f"{label(*column)}: {', '.join(values)}")
+    return lines
 
 
 def _row(
@@ -72,16 +97,15 @@ def _row(
     ends: tuple[float, float],
 ) -> AttackRow:
     cells = {key: shown(finding) for key in columns if (finding := _exactly(attack, *key)) is not None}
-    used = {id(_exactly(attack, *key)) for key in columns}
     return AttackRow(
         index,
         subject,
         attack,
         strongest,
         [cells.get(key) for key in columns],
-        [shown(finding) for finding in attack.findings if id(finding) not in used],
-        _methods(attack),
-        [_spread(name, values, ends) for name, values in attack.per_target.items() if len(values) > 1],
+        [shown(finding) for finding in attack.findings if finding.name not in _FIRST],
+        [spread for name, values in attack.per_target.items() if (spread := _spread(name, values, ends)) is not None],
+        [_per_target_label(name) for name, values in attack.per_target.items() if not _known(values)],
         duration(attack.seconds) if attack.seconds else "",
     )
 
@@ -90,8 +114,19 @@ def _exactly(attack: AttackResult, name: str, at: float | None) -> Finding | Non
     return next((f for f in attack.findings if f.name == name and f.at == at), None)
 
 
-def _methods(attack: AttackResult) -> list[str]:
-    """How each finding's interval was made; findings made the same way share a line."""
+def _methods(record: AuditRecord) -> list[str]:
+    """How each finding's interval was made; a line that holds for every attack stands once."""
+    lines: dict[str, list[str]] = {}
+    for subject in record.subjects:
+        for attack in subject.attacks:
+            for line in _methods_of(attack):
+                lines.setdefault(line, []).append(f"{attack.name} on {subject.name}")
+    total = sum(len(subject.attacks) for subject in record.subjects)
+    return [line if len(where) == total else f"{line} ({', '.join(where)})" for line, where in lines.items()]
+
+
+def _methods_of(attack: AttackResult) -> list[str]:
+    """Findings of one attack whose intervals were made the same way share a line."""
     grouped: dict[str, list[str]] = {}
     for finding in attack.findings:
         told = shown(finding)
@@ -101,13 +136,17 @@ def _methods(attack: AttackResult) -> list[str]:
     return [f"{', '.join(labels)}: {how}" for how, labels in grouped.items()]
 
 
-def _spread(name: str, values: list[float | None], ends: tuple[float, float]) -> Spread:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Spread(_per_target_label(name), "not measured", None)
+def _spread(name: str, values: list[float | None], ends: tuple[float, float]) -> Spread | None:
+    known = _known(values)
+    if not known or len(values) < 2:
+        return None
     write = percent if is_rate(name.partition("@")[0]) else number
     text = f"{write(min(known))} to {write(max(known))} on {_targets(len(known), len(values))}"
     return Spread(_per_target_label(name), text, needles_strip(known, ends, _CHANCE) if name == "auc" else None)
+
+
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _targets(known: int, all_: int) -> str:
@@ -125,5 +164,5 @@ def _per_target_label(name: str) -> str:
 
 def _auc_ends(record: AuditRecord) -> tuple[float, float]:
     attacks = [attack for subject in record.subjects for attack in subject.attacks]
-    known = [value for attack in attacks for value in attack.per_target.get("auc", []) if value is not None]
+    known = [value for attack in attacks for value in _known(attack.per_target.get("auc", []))]
     return min([*known, 0.4]), max([*known, 0.6])

@@ -19,6 +19,8 @@ class FactsSection(Section):
 
     def context(self, record: AuditRecord) -> dict[str, Any]:
         data, design = record.data, record.design
+        artefacts = {subject.artefact for subject in record.subjects}
+        common = len(record.subjects) > 1 and len(artefacts) == 1
         return {
             "facts": [
                 ("Data", f"{data.name} ({data.kind}): {amount(data.records, 'record')}{_shape(record)}"),
@@ -28,8 +30,10 @@ class FactsSection(Section):
                     f"{amount(data.game_units, 'unit')}; {count(data.public_units)} known as public",
                 ),
                 ("Models", _models(record)),
+                *([("What was attacked", artefacts.pop())] if common else []),
                 ("Targets", f"{amount(design.targets, 'model')} attacked per subject, each with {_references(record)}"),
             ],
+            "common": common,
             "subjects": list(enumerate(record.subjects)),
         }
 
@@ -46,8 +50,7 @@ def _models(record: AuditRecord) -> str:
     source = (
         f"; {count(design.trained)} trained, {count(design.reused)} reused" if design.trained + design.reused else ""
     )
-    executor = f"; executor {design.executor}" if design.executor else ""
-    return f"{count(design.models)} in all, design {design.name}{source}{executor}"
+    return f"{count(design.models)} in all, design {design.name}{source}"
 
 
 def _references(record: AuditRecord) -> str:

@@ -28,6 +28,7 @@ class ProvenanceSection(Section):
                 ("Time", duration(provenance.seconds)),
                 ("Fingerprint of the data", record.data.fingerprint),
                 ("Record", f"schema version {record.schema_version}, kind {record.kind}"),
+                ("Executor", record.design.executor),
                 ("Versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),
                 ("Machine", ", ".join(f"{name}: {value}" for name, value in provenance.machine.items())),
             ],

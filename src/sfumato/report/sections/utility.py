@@ -48,7 +48,11 @@ class UtilitySection(Section):
             "charts": _charts(record),
             "columns": [label(*column) for column in columns],
             "rows": [_row(index, subject, columns) for index, subject in enumerate(record.subjects)],
-            "differences": [_difference(comparison, record.comparisons) for comparison in record.comparisons],
+            "differences": [_difference(c, record.comparisons) for c in record.comparisons if _leads(c, record)],
+            "further": [_difference(c, record.comparisons) for c in record.comparisons if not _leads(c, record)],
+            "methods": list(
+                dict.fromkeys(shown(c.difference).method for c in record.comparisons if c.difference.method)
+            ),
             "several": len(record.subjects) > 1,
         }
 
@@ -98,6 +102,12 @@ def _placed(record: AuditRecord, name: str, at: float | None) -> list[Placed]:
 
 def _has_value(finding: Finding | None) -> bool:
     return finding is not None and finding.resolvable and finding.value is not None
+
+
+def _leads(comparison: Comparison, record: AuditRecord) -> bool:
+    """Whether it is about utility or about an attack that is the strongest on one of the two subjects."""
+    pair = (comparison.subject, comparison.baseline)
+    return comparison.attack in ("", *(s.strongest for s in record.subjects if s.name in pair))
 
 
 def _difference(comparison: Comparison, all_: list[Comparison]) -> Difference:
