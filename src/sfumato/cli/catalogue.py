@@ -1,0 +1,64 @@
+"""What can be named on the command line, each family as found by discovery."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, NamedTuple
+
+from sfumato.attacks.catalogue import attacks
+from sfumato.models.base import ModelFamily
+from sfumato.registry import discover
+from sfumato.training.defence import Defence, chain
+from sfumato.training.presets.base import default_preset, presets
+from sfumato.validate import one_of
+
+
+class Entry(NamedTuple):
+    """One line of `sfumato list`."""
+
+    name: str
+    family: str
+    reference: str
+    summary: str
+    bibtex: str
+
+
+def defences() -> dict[str, type[Defence]]:
+    """All defences by name."""
+    return discover(importlib.import_module("sfumato.defences"), Defence)
+
+
+def models() -> dict[str, type[ModelFamily]]:
+    """All kinds of network by name."""
+    return discover(importlib.import_module("sfumato.models"), ModelFamily)
+
+
+def default_recipe(kind: str) -> str:
+    """Name of the preset for data of this kind."""
+    return default_preset(kind).name
+
+
+FAMILIES = {"attacks": attacks, "defences": defences, "models": models, "recipes": presets}
+
+
+def entries(family: str) -> list[Entry]:
+    """All methods of a family ("attacks", "defences", "models", "recipes")."""
+    one_of("family", family, FAMILIES)
+    return [_entry(name, kind) for name, kind in FAMILIES[family]().items()]
+
+
+def defence_label(defence: Defence) -> str:
+    """How a defence is called in tables: names outermost first, with the fields that differ from the defaults."""
+    return "+".join(_with_fields(part) for part in chain(defence))
+
+
+def _with_fields(part: Defence) -> str:
+    usual = type(part)()
+    own = {key: value for key, value in vars(part).items() if key != "inner" and value != getattr(usual, key)}
+    return part.name + (f"({','.join(f'{key}={value}' for key, value in own.items())})" if own else "")
+
+
+def _entry(name: str, kind: Any) -> Entry:
+    summary = getattr(kind, "summary", "") or (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+    return Entry(name, kind.family, kind.reference, summary, getattr(kind, "bibtex", ""))

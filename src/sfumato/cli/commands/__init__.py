@@ -1,0 +1,1 @@
+"""The commands of `sfumato`, one file each."""

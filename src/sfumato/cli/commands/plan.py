@@ -1,0 +1,66 @@
+"""`sfumato plan`: what a run will cost, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from sfumato.audit.plan import Plan
+from sfumato.audit.plan import plan as planned
+from sfumato.cli.configuring import configured
+from sfumato.cli.options import RunOptions, takes
+from sfumato.cli.running import Prepared, prepared
+from sfumato.cli.screen import Screen
+from sfumato.execution.progress import duration
+
+
+@takes(RunOptions)
+def plan(context: typer.Context, options: RunOptions) -> int:
+    """Say what `sfumato compare` with the same options will cost: models, passes, minutes, space."""
+    screen = Screen.of(options)
+    ready = prepared(configured(options, compared=True), options, screen)
+    found = planned(ready.population, ready.recipes, ready.config.audit, ready.store)
+    screen.document(_document(found, ready))
+    screen.say(*_lines(found, ready))
+    screen.say("", "Next: the same command with `compare` in place of `plan`.")
+    return 0
+
+
+def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
+    settings = ready.config.audit
+    return {
+        "recipes": [recipe.name for recipe in ready.recipes],
+        "attacks": [attack.name for attack in settings.attacks],
+        "models_per_recipe": settings.models,
+        "models": found.models,
+        "fits": found.fits,
+        "retraining": found.retraining,
+        **asdict(found.cost),
+    }
+
+
+def _lines(found: Plan, ready: Prepared) -> list[str]:
+    cost, names = found.cost, ", ".join(recipe.name for recipe in ready.recipes)
+    lines = [
+        f"Recipes: {names}; {ready.config.audit.models} models each, {found.models} in all.",
+        f"To train: {cost.models_to_train}. Stored and reused: {cost.models_ready}. Stored, to be asked more: "
+        f"{cost.requeries}.",
+        f"Forward passes: {cost.forward_passes:,} records. Space: {cost.bytes / 1e9:.3f} GB.",
+        f"Time: {_time(found)}",
+    ]
+    if found.fits:
+        lines.append(f"Attacks train {found.fits} networks of their own; their time comes on top.")
+    lines += [
+        f"{attack} needs answers that {count} stored models cannot give any more: they are trained again."
+        for attack, count in found.retraining.items()
+    ]
+    return lines
+
+
+def _time(found: Plan) -> str:
+    cost = found.cost
+    if cost.seconds_low is None or cost.seconds_high is None:
+        return f"not known before one model is trained ({', '.join(cost.unknown)})."
+    return f"{duration(cost.seconds_low)} to {duration(cost.seconds_high)} on this machine."

@@ -1,0 +1,139 @@
+"""From options on the command line (over a configuration file, if one is named) to one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sfumato.attacks.catalogue import attacks, default_attacks
+from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.audit.settings import AuditSettings
+from sfumato.cli import catalogue
+from sfumato.cli.config import COMPARED, DataChoice, RecipeChoice, RunChoice, RunConfig, audit_settings, load
+from sfumato.cli.fields import names, unknown
+from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
+from sfumato.cli.spelling import defence, method, words
+from sfumato.errors import UsageError
+from sfumato.training.presets.base import presets
+
+
+def configured(options: RunOptions, *, compared: bool) -> RunConfig:
+    """The run that the options describe; what they leave open comes from `--config`, else from the defaults.
+
+    Args:
+        options: as given.
+        compared: whether several defences stand side by side unless told otherwise.
+    """
+    base = load(Path(options.config)) if options.config else None
+    recipe = recipe_choice(options, base.recipe if base else RecipeChoice())
+    chosen = _defences(options, base, compared and not (recipe.train or recipe.estimators))
+    return RunConfig(
+        data=data_choice(options, base.data if base else None),
+        recipe=recipe,
+        defences=chosen,
+        audit=audit_of(options, base),
+        run=_given(base.run if base else RunChoice(), options, ("executor", "store", "out", "checks", "title")),
+    )
+
+
+def release_config(options: TrainOptions) -> RunConfig:
+    """The one recipe that a model for release is trained with."""
+    seed = {} if options.seed is None else {"seed": options.seed}
+    return RunConfig(
+        data=data_choice(options),
+        recipe=recipe_choice(options),
+        defences=defences_from(options.defences or "undefended"),
+        audit=audit_settings(seed | _split_changes(options)[1], tuple(default_attacks())),
+    )
+
+
+def data_choice(options: DataOptions, base: DataChoice | None = None) -> DataChoice:
+    """Which data."""
+    source = options.data or (base.source if base else None)
+    if source is None:
+        raise UsageError("Expected data, got none.", remedy="Name them, for instance: sfumato compare digits")
+    named = {"label": options.label, "unit": options.unit, "groups": options.groups}
+    given = {key: value for key, value in named.items() if value is not None}
+    rest = {**(base.options if base else {}), **given, **pairs(options.data_option, "--data-option")}
+    records = options.records if options.records is not None else (base.records if base else None)
+    return DataChoice(source=source, records=records, options=rest)
+
+
+def recipe_choice(options: DataOptions, base: RecipeChoice | None = None) -> RecipeChoice:
+    """What is trained; `--set` keys that are settings of the audit are left to it."""
+    base = base or RecipeChoice()
+    other = options.recipe is not None and options.recipe != base.name
+    fields = {} if other else dict(base.fields)
+    return RecipeChoice(
+        name=options.recipe or base.name,
+        fields={**fields, **_split_changes(options)[0]},
+        model=options.model or base.model,
+        train=tuple(words(options.train)) if options.train else base.train,
+        estimators=tuple(words(options.estimator)) if options.estimator else base.estimators,
+    )
+
+
+def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    """KEY=VALUE texts as a mapping."""
+    found = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"Expected {option} KEY=VALUE, got {text!r}.", remedy=f"Write {option} epochs=12, say.")
+        found[key.strip().replace("-", "_")] = value.strip()
+    return found
+
+
+def defences_from(text: str) -> tuple[Any, ...]:
+    """Defences from their names with commas between."""
+    known = catalogue.defences()
+    return tuple(defence(word, known) for word in words(text))
+
+
+def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tuple[Any, ...]:
+    if options.defences is not None:
+        return defences_from(options.defences)
+    if base is not None and base.defences:
+        return base.defences
+    return defences_from(",".join(COMPARED) if compared else "undefended")
+
+
+def audit_of(options: RunOptions, base: RunConfig | None = None) -> AuditSettings:
+    """What to try and how hard; what the options leave open comes from `base`, else from the defaults."""
+    chosen = _attacks(options, base)
+    given = {key: getattr(options, key) for key in ("models", "design", "canaries", "public", "seed")}
+    table = {key: value for key, value in given.items() if value is not None} | _split_changes(options)[1]
+    if base is None:
+        return audit_settings(table, chosen)
+    kept = {key: getattr(base.audit, key) for key in names(AuditSettings) if key != "attacks"}
+    return audit_settings({**kept, **table}, chosen)
+
+
+def _attacks(options: RunOptions, base: RunConfig | None) -> tuple[MembershipAttack, ...]:
+    asked = {"queries": options.queries, "augmentation": options.augmentation}
+    usual = {key: value for key, value in asked.items() if value is not None}
+    if options.attacks is None:
+        chosen = base.audit.attacks if base else tuple(default_attacks())
+    else:
+        chosen = tuple(method(word, attacks(), "attack") for word in words(options.attacks))
+    return tuple(replace(attack, **usual) for attack in chosen)
+
+
+def _split_changes(options: DataOptions) -> tuple[dict[str, str], dict[str, str]]:
+    """`--set` pairs for the recipe, and those for the audit."""
+    changes = pairs(options.changes, "--set")
+    settings = [key for key in names(AuditSettings) if key != "attacks"]
+    of_audit = {key: value for key, value in changes.items() if key in settings}
+    of_recipe = {key: value for key, value in changes.items() if key not in settings}
+    known = {key for kind in presets().values() for key in names(kind)}
+    for key in of_recipe:
+        if key not in known:
+            raise unknown(key, sorted(known | set(settings)), "`--set`")
+    return of_recipe, of_audit
+
+
+def _given(base: RunChoice, options: RunOptions, keys: tuple[str, ...]) -> RunChoice:
+    values: Mapping[str, Any] = {key: getattr(options, key) for key in keys}
+    return replace(base, **{key: value for key, value in values.items() if value is not None})

@@ -1,0 +1,38 @@
+"""From the choice of data to a population."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sfumato.cli.config import DataChoice
+from sfumato.data.population import Population
+from sfumato.data.sources.opening import open_source, sources
+from sfumato.errors import DataError
+from sfumato.seeding import stream
+
+
+def open_population(choice: DataChoice, seed: int) -> Population:
+    """Read the data and take the number of records that was asked for, at random by unit.
+
+    Raises:
+        DataError: if there are no labels; training needs them.
+    """
+    options = dict(choice.options)
+    named = sources().get(choice.source.partition(":")[0])
+    known = {field.name for field in fields(named)} if named else set()
+    if named and "unit" not in known and options.get("unit") == "example":
+        del options["unit"]  # the bundled sets know no other unit
+    population = open_source(choice.source, **options, **_sampling(choice, known, seed)).load()
+    if population.labels is None:
+        raise DataError("Expected labelled records, got none.", remedy="Name the column of the classes with `--label`.")
+    if choice.records is None:
+        return population
+    return population.sample(choice.records, stream(seed, "records"))
+
+
+def _sampling(choice: DataChoice, known: set[str], seed: int) -> dict[str, Any]:
+    """Large image sets read only what is asked for."""
+    if choice.records is None or "records" not in known or "records" in choice.options:
+        return {}
+    return {"records": choice.records, **({} if "seed" in choice.options else {"seed": seed})}

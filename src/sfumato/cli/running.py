@@ -1,0 +1,119 @@
+"""What `compare`, `audit` and `plan` share: from a configured run to its data, recipes, store and progress."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from sfumato.audit.compare import Run, compare
+from sfumato.cli.budget import STEPS, fitted
+from sfumato.cli.config import RunConfig, dump
+from sfumato.cli.contenders import contenders
+from sfumato.cli.failures import Stopped
+from sfumato.cli.invocation import Invocation
+from sfumato.cli.opening import open_population
+from sfumato.cli.options import RunOptions
+from sfumato.cli.screen import Screen
+from sfumato.cli.writing import checks_from, finish, output_folder
+from sfumato.data.download import cache_folder
+from sfumato.data.population import Population
+from sfumato.execution.events import Ended, Event, OnEvent
+from sfumato.execution.files import write_atomic
+from sfumato.execution.progress import open_display
+from sfumato.execution.store import Store
+from sfumato.training.recipe import AnyRecipe
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that could begin."""
+
+    config: RunConfig
+    population: Population
+    recipes: list[AnyRecipe]
+    store: Store
+
+
+def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared:
+    """Open the data, build the recipes, and fit the run into the budget if there is one."""
+    population = open_population(config.data, config.audit.seed)
+    for note in population.notes:
+        screen.note(note)
+    recipes, store = contenders(config, population), store_at(config.run.store)
+    if options.budget is not None:
+        steps = [models for models in STEPS if options.models is None or models < options.models]
+        given = [] if options.models is None else [options.models]
+        fit = fitted(population, recipes, config.audit, store, options.budget, steps=[*given, *steps])
+        screen.note(fit.sentence)
+        config = replace(config, audit=fit.settings)
+    return Prepared(config, population, recipes, store)
+
+
+def carried_out(context: typer.Context, options: RunOptions, config: RunConfig, usual_out: str) -> int:
+    """Train, attack, write, print; the exit code."""
+    screen = Screen.of(options)
+    if options.dump_config is not None:
+        return dumped(config, Path(options.dump_config), screen)
+    checks = checks_from(config.run.checks)
+    folder = output_folder(config.run.out or usual_out)
+    ready = prepared(config, options, screen)
+    return finish(trained_and_attacked(context, ready, screen), checks, folder, screen)
+
+
+def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen) -> Run:
+    """The comparison itself, with progress on stderr; an interrupt says what is kept."""
+    config = ready.config
+    try:
+        with open_display(screen.display) as shown:
+            on_event = announcing(shown, screen, f"Attacking each model in {len(config.audit.attacks)} ways ...")
+            return compare(
+                ready.population,
+                ready.recipes,
+                config.audit,
+                ready.store,
+                executor=config.run.executor,
+                on_event=on_event,
+                command=command_of(context),
+                title=config.run.title,
+            )
+    except KeyboardInterrupt as stopped:
+        raise kept(ready.store) from stopped
+
+
+def announcing(shown: OnEvent, screen: Screen, sentence: str) -> OnEvent:
+    """The display, and a line once the training is over: attacks and intervals take a while too."""
+
+    def on_event(event: Event) -> None:
+        shown(event)
+        if isinstance(event, Ended) and not event.missing:
+            screen.note(sentence)
+
+    return on_event
+
+
+def kept(store: Store) -> Stopped:
+    """The message of an interrupted run."""
+    return Stopped(f"Interrupted. Finished models are kept in {store.root}, and half-trained ones where they stand.")
+
+
+def dumped(config: RunConfig, path: Path, screen: Screen) -> int:
+    """Write the configuration of the run with every number in it; nothing is trained."""
+    population = open_population(config.data, config.audit.seed)
+    write_atomic(path, dump(config.resolved(population.kind)).encode())
+    screen.written({"configuration": path}, f"sfumato compare --config {path}")
+    screen.document({"configuration": str(path)})
+    return 0
+
+
+def store_at(text: str | None) -> Store:
+    """The store that was named, else that of the environment (SFUMATO_STORE), else one in the user's cache."""
+    place = text or os.environ.get("SFUMATO_STORE") or str(cache_folder("store"))
+    return Store(Path(place).expanduser())
+
+
+def command_of(context: typer.Context) -> str:
+    """What repeats the run."""
+    return context.obj.command if isinstance(context.obj, Invocation) else ""

@@ -1,0 +1,78 @@
+"""How methods are spelled on a command line: `name`, `name(field=value,...)`, and `outer+inner` for defences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from sfumato.cli import fields as dataclass_fields
+from sfumato.errors import UsageError
+from sfumato.registry import lookup
+from sfumato.training.defence import Defence
+
+T = TypeVar("T")
+_FORM = re.compile(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*")
+
+
+class Spelled(NamedTuple):
+    """A method's name and the fields that were given."""
+
+    name: str
+    fields: dict[str, str]
+
+
+def words(text: str) -> list[str]:
+    """The parts between commas that stand outside brackets, empty ones dropped."""
+    return _split(text, ",")
+
+
+def read(text: str) -> Spelled:
+    """`name(field=value,...)` taken apart; values of several words are separated by `|`."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise _bad(text)
+    fields = {}
+    for part in _split(found.group(2) or "", ","):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise _bad(text)
+        fields[key.strip()] = value.strip().replace("|", ",")
+    return Spelled(found.group(1), fields)
+
+
+def method(text: str, known: Mapping[str, type[T]], kind: str) -> T:
+    """The method that a text spells; unknown names and fields are refused with the nearest one."""
+    spelled = read(text)
+    found = lookup(dict(known), kind, spelled.name)
+    return found(**dataclass_fields.read(found, spelled.fields, f"{kind} {spelled.name}", without=("inner",)))
+
+
+def defence(text: str, known: Mapping[str, type[Defence]]) -> Defence:
+    """The defence that a text spells; in `outer+inner` the first is wrapped around the second."""
+    made: Defence | None = None
+    for part in reversed(_split(text, "+")):
+        outer = method(part, known, "defence")
+        made = outer if made is None else replace(outer, inner=made)
+    if made is None:
+        raise _bad(text)
+    return made
+
+
+def _split(text: str, sign: str) -> list[str]:
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == sign and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _bad(text: str) -> UsageError:
+    return UsageError(
+        f"Expected a method as name or name(field=value,...), got {text!r}.",
+        remedy='For instance "mixup" or "mixup(alpha=0.4)"; quote it, because of the brackets.',
+    )

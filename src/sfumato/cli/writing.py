@@ -1,0 +1,120 @@
+"""The folder of a run: record, report, Markdown, model card, and the local list of worst-hit units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
+from sfumato.audit.compare import Run
+from sfumato.audit.record import AuditRecord, Finding, Subject
+from sfumato.audit.verdict import verdict
+from sfumato.audit.worst import write_worst_units
+from sfumato.cli.screen import Screen
+from sfumato.errors import UsageError
+from sfumato.report.render import write
+from sfumato.report.wording import rate_label, shown
+
+FORMATS = ("html", "markdown", "card")
+
+
+def output_folder(text: str) -> Path:
+    """The folder to write into, made if need be, before anything long begins.
+
+    Raises:
+        UsageError: if it cannot be a folder, or nothing can be written into it.
+    """
+    folder = Path(text).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"Expected a folder to write into, got {text!r} ({error.strerror}).", remedy="Choose another `--out`."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"Expected a folder that can be written into, got {text!r}.", remedy="Choose another `--out`.")
+    return folder
+
+
+def checks_from(path: str | None) -> tuple[Check, ...]:
+    """The user's thresholds, read before anything long begins; none where none were given."""
+    return load_checks(Path(path)) if path else ()
+
+
+def finish(run: Run, checks: Sequence[Check], folder: Path, screen: Screen) -> int:
+    """Test the thresholds, write everything, and print the outcome.
+
+    Returns:
+        The exit code: 0, or 2 where a check failed, or 3 where there was too little data to tell.
+    """
+    record = with_checks(run.record, checks)
+    code = exit_code(record.checks)
+    pages = write(record, folder, FORMATS)
+    files = {"report": pages["html"], "record": record.save(folder / "record.json")}
+    files |= {"as Markdown": pages["markdown"], "model card": pages["card"]}
+    if run.worst:
+        files["worst-hit units (personal data)"] = write_worst_units(run.worst, folder / "worst-units.csv")
+    summary(record, screen)
+    screen.written(files, f"open {files['report']} in a browser, or run: sfumato view {folder}")
+    screen.document(document(record, files, code))
+    return code
+
+
+def with_checks(record: AuditRecord, checks: Sequence[Check]) -> AuditRecord:
+    """The record with what came of the thresholds, in its verdict too."""
+    results = run_checks(record, checks)
+    return record.model_copy(update={"checks": results, "verdict": verdict(record.subjects, results)})
+
+
+def document(record: AuditRecord, files: dict[str, Path], code: int) -> dict[str, Any]:
+    """The record as JSON, with a flat list of all findings on top."""
+    flat = [
+        {**_plain(found), "attack": attack, "subject": subject.name}
+        for subject in record.subjects
+        for attack, several in [(a.name, a.findings) for a in subject.attacks] + [("", subject.utility)]
+        for found in several
+    ]
+    paths = {"record": str(files["record"]), "report": str(files["report"])}
+    return {"findings": flat, **paths, "exit_code": code, **record.model_dump(mode="json")}
+
+
+def summary(record: AuditRecord, screen: Screen) -> None:
+    """The few numbers that a person wants first."""
+    at = _common_point(record)
+    rate = f"members named at {rate_label(at)} false alarms" if at else "members named"
+    columns = ["recipe" if record.kind in ("compare", "audit") else "target", "accuracy on others"]
+    columns += ["strongest attack", "its AUC", rate]
+    rows = [_row(subject, at) for subject in record.subjects]
+    if not any(subject.utility for subject in record.subjects):
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
+    screen.say("")
+    screen.table(columns, rows, record.title)
+    for result in record.checks:
+        screen.say(f"Check {result.outcome}: {result.name} ({result.condition}): {result.explanation}")
+
+
+def _row(subject: Subject, at: float | None) -> list[str]:
+    best = subject.attack(subject.strongest)
+    accuracy = next((f for f in subject.utility if f.name == "accuracy"), None)
+    leakage = [best.finding("auc"), best.finding("tpr_at_fpr", at) if at else None] if best else [None, None]
+    return [subject.name, _text(accuracy), subject.strongest or "none ran", *map(_text, leakage)]
+
+
+def _common_point(record: AuditRecord) -> float | None:
+    """The false positive rate to quote: 1% where every strongest attack can resolve it, else 10%, else none."""
+    best = [attack for subject in record.subjects if (attack := subject.attack(subject.strongest))]
+    for at in (0.01, 0.1):
+        found = [attack.finding("tpr_at_fpr", at) for attack in best]
+        if found and all(f is not None and f.resolvable for f in found):
+            return at
+    return None
+
+
+def _plain(found: Finding) -> dict[str, Any]:
+    return found.model_dump(mode="json")
+
+
+def _text(found: Finding | None) -> str:
+    return "not resolvable" if found is None else shown(found).text

@@ -1,0 +1,54 @@
+import pytest
+
+from sfumato.attacks.catalogue import attacks
+from sfumato.cli.catalogue import defence_label, defences
+from sfumato.cli.spelling import defence, method, read, words
+from sfumato.defences.dropout import Dropout
+from sfumato.defences.label_smoothing import LabelSmoothing
+from sfumato.defences.mixup import Mixup
+from sfumato.errors import UsageError
+
+
+def test_words_keep_commas_inside_brackets() -> None:
+    assert words(" mixup(alpha=0.4,x=1), dropout ,") == ["mixup(alpha=0.4,x=1)", "dropout"]
+
+
+def test_name_and_fields() -> None:
+    assert read("name(a=1, b=x|y)") == ("name", {"a": "1", "b": "x,y"})
+    assert read(" name ") == ("name", {})
+
+
+@pytest.mark.parametrize("text", ["a(b", "a b", "a(b)", "", "a)b("])
+def test_other_forms_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="Expected a method"):
+        read(text)
+
+
+def test_method_gets_typed_fields() -> None:
+    made = method("lira-online(variance=per-example,queries=2)", attacks(), "attack")
+    assert (made.name, made.variance, made.queries) == ("lira-online", "per-example", 2)
+
+
+def test_unknown_names_and_fields_get_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'lira-online'"):
+        method("lira-onlin", attacks(), "attack")
+    with pytest.raises(UsageError, match="'alpha'"):
+        defence("mixup(alfa=1)", defences())
+    with pytest.raises(UsageError, match="a number"):
+        defence("mixup(alpha=much)", defences())
+
+
+def test_plus_wraps_the_first_around_the_second() -> None:
+    made = defence("dropout(rate=0.3)+label-smoothing", defences())
+    assert made == Dropout(rate=0.3, inner=LabelSmoothing())
+
+
+def test_inner_cannot_be_given_as_text() -> None:
+    with pytest.raises(UsageError, match="inner"):
+        defence("mixup(inner=dropout)", defences())
+
+
+def test_label_names_what_differs_from_the_defaults() -> None:
+    assert defence_label(Mixup()) == "mixup"
+    assert defence_label(Dropout(rate=0.3, inner=Mixup(alpha=0.4))) == "dropout(rate=0.3)+mixup(alpha=0.4)"
+    assert defence(defence_label(Dropout(rate=0.3, inner=Mixup())), defences()) == Dropout(rate=0.3, inner=Mixup())

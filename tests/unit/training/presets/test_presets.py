@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from sfumato.data.population import Population, Unit
+from sfumato.data.records import ArrayRecords
+from sfumato.errors import UsageError
+from sfumato.training.presets.base import default_preset, presets
+
+
+def population(kind: str) -> Population:
+    rng = np.random.default_rng(0)
+    shape = (20, 3, 32, 32) if kind == "image" else (20, 5)
+    return Population(
+        ArrayRecords(rng.random(shape).astype(np.float32)), Unit("example"), labels=np.arange(20) % 2, kind=kind
+    )
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_makes_a_task_that_its_network_fits(name: str) -> None:
+    preset = presets()[name]()
+    assert preset.summary
+    assert preset.reference
+    for kind in preset.kinds:
+        data = population(kind)
+        task = preset.task(data)
+        assert task.model.build(data.records.shape, 2) is not None
+        assert (task.epochs, task.batch_size) == (preset.epochs, preset.batch_size)
+        assert task.optimizer.lr == preset.lr
+
+
+def test_every_kind_has_one_default() -> None:
+    for kind in ("table", "image"):
+        assert [p.name for p in presets().values() if p.default_for == kind] == [default_preset(kind).name]
+    with pytest.raises(UsageError, match="sound"):
+        default_preset("sound")
+
+
+def test_fields_reach_the_task() -> None:
+    task = presets()["image-wide-resnet"](
+        depth=10, width=1, epochs=2, lr=0.3, weight_decay=0.1, augmentation=("cutout",), head="binary", ema=0.9
+    ).task(population("image"))
+    assert (task.model.depth, task.model.width, task.epochs, task.head, task.ema) == (10, 1, 2, "binary", 0.9)
+    assert (task.optimizer.lr, task.optimizer.weight_decay, task.augmentation) == (0.3, 0.1, ("cutout",))
+
+
+def test_a_preset_for_images_refuses_tables() -> None:
+    with pytest.raises(UsageError, match="'table-mlp'"):
+        presets()["image-cnn"]().task(population("table"))
