@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,8 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    if isinstance(value, float):
-        return float(value)
+    if isinstance(value, float):  # JSON has no NaN and no infinity
+        return float(value) if math.isfinite(value) else {"float": repr(float(value))}
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, np.ndarray):
@@ -33,13 +34,23 @@ def plain(value: Any) -> Any:
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **fields}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+        return _plain_mapping(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     raise UsageError(
         f"Expected a value that can be written down (numbers, text, lists, frozen dataclasses), got {type(value)}.",
         remedy="Give the object a method `spec()` that returns plain values naming it completely.",
     )
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    found = {str(key): plain(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    if len(found) < len(value):
+        raise UsageError(
+            f"Expected keys that stay apart as text, got {sorted(map(repr, value))}.",
+            remedy="Use text as keys; 1 and '1' would be written alike.",
+        )
+    return found
 
 
 def canonical_json(value: Any) -> str:
@@ -56,8 +67,8 @@ def array_digest(array: np.ndarray) -> str:
     """SHA-256 of dtype, shape and bytes of an array."""
     array = np.asarray(array)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    if array.dtype.kind in "OU":
-        digest.update("\x1f".join(map(str, array.ravel().tolist())).encode())
+    if array.dtype.kind in "OU":  # as a JSON list, so that no text can pass for two
+        digest.update(canonical_json(array.ravel().tolist()).encode())
     else:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

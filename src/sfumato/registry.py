@@ -1,7 +1,7 @@
 """Discovery: every final method of a family is found by walking its package. Nobody edits a central list.
 
-Other distributions add methods through the entry-point group `sfumato.<family>` (for instance `sfumato.attacks`), whose
-entries name modules to import.
+Other distributions add methods through the entry-point group called like the package that is walked (for instance
+`sfumato.attacks.membership`), whose entries name modules to import.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
     """All concrete subclasses of `base` below `package`, by their class attribute `name`, sorted."""
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-    outside = tuple(entry.module for entry in entry_points(group=package.__name__) if entry.load() is not None)
-    homes = (package.__name__ + ".", *outside)
+    homes = (package.__name__, *_plugged_in(package.__name__))
     found: dict[str, type[T]] = {}
     for method in _subclasses(base):
-        if inspect.isabstract(method) or not getattr(method, "name", "") or not method.__module__.startswith(homes):
+        if inspect.isabstract(method) or not getattr(method, "name", "") or not _lives_in(method, homes):
             continue
         name = str(getattr(method, "name"))  # noqa: B009 - T has no attribute `name` that a checker could see
         if name in found and found[name] is not method:
@@ -37,6 +36,25 @@ def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
             )
         found[name] = method
     return dict(sorted(found.items()))
+
+
+def _plugged_in(group: str) -> tuple[str, ...]:
+    """Modules of other distributions, imported."""
+    modules = []
+    for entry in entry_points(group=group):
+        try:
+            importlib.import_module(entry.module)
+        except Exception as error:
+            raise UsageError(
+                f"Expected the plug-in {entry.name!r} of {group} to be importable, got {error!r}.",
+                remedy=f"Repair or remove the package that provides `{entry.module}`.",
+            ) from error
+        modules.append(entry.module)
+    return tuple(modules)
+
+
+def _lives_in(method: type, homes: tuple[str, ...]) -> bool:
+    return any(method.__module__ == home or method.__module__.startswith(home + ".") for home in homes)
 
 
 def lookup(found: dict[str, type[T]], kind: str, name: str) -> type[T]:

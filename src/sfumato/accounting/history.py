@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sfumato.errors import UsageError
+
 NO_ACCOUNTANT = "none, because no accountant covers the mechanisms used"
 
 
@@ -27,6 +29,19 @@ class Event:
     purpose: str
     records: int
     mechanism: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stage or not self.purpose or self.records < 0:
+            raise UsageError(
+                f"Expected a stage, a purpose and a number of records from 0, got {self.stage!r}, {self.purpose!r} and "
+                f"{self.records!r}.",
+                remedy="Say where and why the records were read; the sentence in the report is made from it.",
+            )
+        if self.mechanism is not None and not self.mechanism:
+            raise UsageError(
+                "Expected the description of a private mechanism, got an empty one.",
+                remedy="Pass None for an ordinary read; an empty description would count as private.",
+            )
 
     @property
     def private(self) -> bool:
@@ -65,5 +80,15 @@ class History:
 
     @classmethod
     def from_plain(cls, rows: list[dict[str, Any]]) -> History:
-        """Inverse of `plain`."""
-        return cls(tuple(Event(**row) for row in rows))
+        """Inverse of `plain`.
+
+        Raises:
+            UsageError: if a row is no complete event.
+        """
+        try:
+            return cls(tuple(Event(**row) for row in rows))
+        except TypeError as error:
+            raise UsageError(
+                f"Expected events with stage, purpose, records and mechanism, got {error}.",
+                remedy="Use a history that sfumato wrote.",
+            ) from error

@@ -8,22 +8,25 @@ A `checks.toml` looks like this:
     at = 0.01                  # where the finding has a point
     max = 0.05                 # passed if the interval lies below, failed if it lies above, else unknown
     subject = "undefended"     # optional, default every subject
-    attack = "lira-online"     # optional, default every attack
+    attack = "lira-online"     # optional, default every attack that ran
 
-`min` instead of `max` is for what should be high, such as accuracy.
+`min` instead of `max` is for what should be high, such as accuracy. A subject without the finding makes the outcome
+unknown, whatever the others show.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from sfumato.audit.record import AuditRecord, CheckResult, Finding
+from sfumato.audit.record import AuditRecord, CheckResult, Finding, Subject
 from sfumato.errors import UsageError
+from sfumato.validate import one_of
 
 Outcome = Literal["passed", "failed", "unknown"]
 
@@ -31,7 +34,7 @@ Outcome = Literal["passed", "failed", "unknown"]
 class Check(BaseModel):
     """One threshold; see the module's docstring for the fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
     finding: str
@@ -56,19 +59,35 @@ class Check(BaseModel):
 
 
 def load_checks(path: Path) -> tuple[Check, ...]:
-    """Read a `checks.toml`."""
+    """Read a `checks.toml`.
+
+    Raises:
+        UsageError: if it cannot be read, holds no check, or has a key that is not known: a misspelt threshold would
+            otherwise never be tested.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"Expected checks in {path}, got {error}.", remedy="See `sfumato.audit.checks`.") from error
-    if set(raw) != {"check"} or not isinstance(raw["check"], list):
-        raise UsageError(f"Expected [[check]] tables only in {path}, got {sorted(raw)}.")
+    for key in raw:
+        one_of(f"table in {path.name}", key, ("check",))
+    rows = raw.get("check", [])
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(
+            f"Expected one [[check]] table or more in {path}, got none.",
+            remedy="Write [[check]] with two pairs of brackets, or leave the file out.",
+        )
+    for key in (key for row in rows for key in row):
+        one_of(f"key of a check in {path.name}", key, Check.model_fields)
     try:
-        return tuple(Check.model_validate(row) for row in raw["check"])
+        return tuple(Check.model_validate(row) for row in rows)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "a check"
-        raise UsageError(f"Expected a complete check in {path}, got {first['msg']!r} at `{where}`.") from error
+        raise UsageError(
+            f"Expected a complete check in {path}, got {first['msg']!r} at `{where}`.",
+            remedy="Each check needs `name`, `finding`, and one of `max` and `min`.",
+        ) from error
 
 
 def run_checks(record: AuditRecord, checks: Sequence[Check]) -> list[CheckResult]:
@@ -83,15 +102,12 @@ def exit_code(results: Sequence[CheckResult]) -> int:
 
 
 def _run(record: AuditRecord, check: Check) -> CheckResult:
-    found = _findings(record, check)
-    if not found:
-        return CheckResult(
-            name=check.name,
-            condition=check.condition,
-            outcome="unknown",
-            explanation=f"The record has no finding `{check.finding}` for this check.",
-        )
-    judged = [_Judged(_outcome(check, finding), f"{label}: {_shown(finding)}") for label, finding in found]
+    """The worst of all that the check is about. Where nothing was measured nothing passes."""
+    judged = [
+        _Judged(_outcome(check, found.finding), f"{found.label}: {_shown(found.finding)}")
+        for found in _findings(record, check)
+    ]
+    judged += _gaps(record, check)
     worst = min(judged, key=lambda item: ("failed", "unknown", "passed").index(item.outcome))
     return CheckResult(name=check.name, condition=check.condition, outcome=worst.outcome, explanation=worst.explanation)
 
@@ -101,17 +117,59 @@ class _Judged(NamedTuple):
     explanation: str
 
 
-def _findings(record: AuditRecord, check: Check) -> list[tuple[str, Finding]]:
+class _Found(NamedTuple):
+    label: str
+    finding: Finding
+
+
+def _gaps(record: AuditRecord, check: Check) -> list[_Judged]:
+    """What the check is about and the record does not hold: unknown, subject by subject."""
+    names = [subject.name for subject in record.subjects]
+    if check.subject is not None and check.subject not in names:
+        return [_Judged("unknown", f"The record has no subject {check.subject!r}.{_near(check.subject, names)}")]
+    asked = [subject for subject in record.subjects if check.subject in (None, subject.name)]
+    gaps = [_Judged("unknown", _gap(subject, check)) for subject in asked if not _of_subject(subject, check)]
+    return gaps if asked else [_Judged("unknown", "The record has no subject.")]
+
+
+def _gap(subject: Subject, check: Check) -> str:
+    """Why a subject has nothing that the check could be tested on."""
+    reasons = {one.attack: "; ".join(one.reasons) for one in subject.not_run}
+    if check.attack in reasons:
+        return f"{subject.name}: {check.attack} could not run: {reasons[check.attack]}."
+    ran = [attack.name for attack in subject.attacks]
+    if check.attack is not None and check.attack not in ran:
+        return f"{subject.name} has no result of attack {check.attack!r}.{_near(check.attack, ran)}"
+    several = [*subject.utility, *(finding for attack in subject.attacks for finding in attack.findings)]
+    points = sorted({f.at for f in several if f.name == check.finding and f.at is not None})
+    if points and check.at is not None:
+        return f"{subject.name} has `{check.finding}` at {', '.join(f'{at:g}' for at in points)}, not at {check.at:g}."
+    return f"{subject.name} has no finding `{check.finding}`.{_near(check.finding, [f.name for f in several])}"
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _findings(record: AuditRecord, check: Check) -> list[_Found]:
+    asked = [subject for subject in record.subjects if check.subject in (None, subject.name)]
+    return [found for subject in asked for found in _of_subject(subject, check)]
+
+
+def _of_subject(subject: Subject, check: Check) -> list[_Found]:
     found = []
-    for subject in record.subjects:
-        if check.subject not in (None, subject.name):
-            continue
-        if check.attack is None:
-            found += [(subject.name, f) for f in subject.utility if _matches(check, f)]
-        for attack in subject.attacks:
-            if check.attack in (None, attack.name):
-                found += [(f"{subject.name}, {attack.name}", f) for f in attack.findings if _matches(check, f)]
+    if check.attack is None:
+        found += [_Found(_label(subject.name, f), f) for f in subject.utility if _matches(check, f)]
+    for attack in subject.attacks:
+        if check.attack in (None, attack.name):
+            label = f"{subject.name}, {attack.name}"
+            found += [_Found(_label(label, f), f) for f in attack.findings if _matches(check, f)]
     return found
+
+
+def _label(where: str, finding: Finding) -> str:
+    return where if finding.at is None else f"{where} at {finding.at:g}"
 
 
 def _matches(check: Check, finding: Finding) -> bool:
@@ -129,6 +187,9 @@ def _outcome(check: Check, finding: Finding) -> Outcome:
 
 
 def _shown(finding: Finding) -> str:
-    if finding.value is None or finding.low is None or finding.high is None:
-        return f"not resolvable ({finding.note})" if finding.note else "not resolvable"
+    why = f" ({finding.note})" if finding.note else ""
+    if finding.value is None:
+        return f"not resolvable{why}"
+    if finding.low is None or finding.high is None:
+        return f"{finding.value:.4g} without an interval{why}"
     return f"{finding.value:.4g} [{finding.low:.4g}, {finding.high:.4g}]"

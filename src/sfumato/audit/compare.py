@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfumato.accounting.history import NO_ACCOUNTANT, History
-from sfumato.attacks.fits import Fit
 from sfumato.audit.citations import citations
-from sfumato.audit.findings import one_run_bounds, vulnerability
-from sfumato.audit.game import FitRunner, Game, siblings
+from sfumato.audit.exposure import vulnerability
+from sfumato.audit.findings import one_run_bounds
+from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.provenance import provenance
 from sfumato.audit.record import (
     AuditRecord,
     Comparison,
     DataSummary,
     Design,
+    EpsilonFinding,
     Finding,
     GuaranteeSummary,
     Notice,
@@ -26,17 +27,18 @@ from sfumato.audit.record import (
 )
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import paired_difference
-from sfumato.audit.subject import attack_all, defence_summary, first_of_each_unit
+from sfumato.audit.subject import attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import per_model, utility
 from sfumato.audit.verdict import verdict
 from sfumato.audit.worst import WorstUnits, worst_units
 from sfumato.canonical import plain
 from sfumato.data.membership import COINS, Membership
 from sfumato.data.population import Population
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoError, UsageError
+from sfumato.execution.events import OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
-from sfumato.execution.run import execute
+from sfumato.execution.run import Execution, execute, run_fit
 from sfumato.execution.store import Store
 from sfumato.seeding import derive
 from sfumato.targets.answers import Answers
@@ -54,6 +56,14 @@ NOT_TESTED = (
     "model stealing",
     "an attacker who knows the other training records",
 )
+
+CHOSEN_AFTERWARDS = Notice(
+    severity="theoretical",
+    text="The strongest attack was chosen on the scores that its numbers come from; intervals hold for each attack by "
+    "itself, not for the largest of them.",
+    remedy="Name one attack in advance, or repeat the run with another seed.",
+)
+_PAIRED = "paired t interval over complementary pairs of targets, trained on the same records with the same seeds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +93,7 @@ def compare(
     store: Store,
     *,
     executor: str | Executor = "auto",
-    on_event: Callable[[object], None] | None = None,
+    on_event: OnEvent | None = None,
     command: str = "",
     title: str = "",
     notices: Sequence[Notice] = (),
@@ -109,7 +119,7 @@ def compare(
     membership = settings.membership(population)
     jobs = jobs_for(population, recipes, membership, settings)
     flat = [job for group in jobs for job in group]
-    done = execute(flat, store, executor=executor, queries=settings.queries, on_event=on_event)
+    done = executed(flat, settings, store, executor, on_event)
     results = [done.results[i : i + membership.models] for i in range(0, len(flat), membership.models)]
     runner = fit_runner(store)
     measured = [
@@ -133,7 +143,7 @@ def compare(
         subjects=subjects,
         comparisons=_comparisons(measured, settings.confidence),
         verdict=verdict(subjects, ()),
-        notices=[*notices, *_notices(membership, settings)],
+        notices=[*notices, *said(done), CHOSEN_AFTERWARDS, *_notices(membership, settings)],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -162,6 +172,27 @@ def jobs_for(
     ]
 
 
+def executed(
+    jobs: Sequence[TrainJob],
+    settings: AuditSettings,
+    store: Store,
+    executor: str | Executor,
+    on_event: OnEvent | None,
+) -> Execution:
+    """All jobs carried out, or an error: statistics on a part of the models would not be those of the design."""
+    done = execute(jobs, store, executor=executor, queries=settings.queries, on_event=on_event or silent)
+    if not done.complete:
+        raise SfumatoError(
+            f"Expected results of {len(jobs)} models, got {len(done.results)}.", remedy="Run again; finished ones stay."
+        )
+    return done
+
+
+def said(done: Execution) -> list[Notice]:
+    """What the execution has to say, in the record's form."""
+    return [Notice.model_validate({"severity": n.severity, "text": n.text, "remedy": n.remedy}) for n in done.notices]
+
+
 def gather(results: Sequence[JobResult], population: Population) -> Answers:
     """The answers of several models as one value."""
     keys = results[0].scalars.keys()
@@ -175,15 +206,7 @@ def gather(results: Sequence[JobResult], population: Population) -> Answers:
 
 def fit_runner(store: Store) -> FitRunner:
     """Runs what an attack must train, through the store, so that a second audit and a resumed one find it there."""
-
-    def run_fit(fit: Fit) -> dict[str, Floats]:
-        known = store.get_fit(fit.key)
-        if known is None:
-            known = fit.run()
-            store.put_fit(fit.key, known)
-        return known
-
-    return run_fit
+    return lambda fit: run_fit(fit, store)
 
 
 def summary_of(population: Population, membership: Membership) -> DataSummary:
@@ -204,9 +227,10 @@ def summary_of(population: Population, membership: Membership) -> DataSummary:
 
 
 def guarantee_of(results: Sequence[JobResult]) -> GuaranteeSummary:
-    """The guarantee of the recipe's models: read from the history of what touched the records."""
-    history = History.from_plain(list(results[0].facts["history"]))
-    return GuaranteeSummary(status="none", statement=history.why_no_guarantee() or NO_ACCOUNTANT)
+    """The guarantee of the recipe's models: read from the histories of them all; one ordinary read is enough."""
+    histories = [History.from_plain(list(result.facts["history"])) for result in results]
+    reasons = [reason for history in histories if (reason := history.why_no_guarantee()) is not None]
+    return GuaranteeSummary(status="none", statement=reasons[0] if reasons else NO_ACCOUNTANT)
 
 
 def _measure(
@@ -221,7 +245,6 @@ def _measure(
     model = recipe.task.model if isinstance(recipe, Recipe) else None
     game = siblings(population, membership, answers, model)
     tried = attack_all(game, settings, runner)
-    top = tried.played.get(tried.best)
     subject = Subject(
         name=recipe.name,
         artefact=SIBLINGS,
@@ -233,18 +256,26 @@ def _measure(
         attacks=tried.results,
         strongest=tried.best,
         not_run=tried.refused,
-        groups=tried.groups(game, first_of_each_unit(population.groups, population.unit_of), settings),
-        vulnerability=None if top is None else vulnerability(game, top, settings.confidence),
-        epsilon=one_run_bounds(game, top, settings) if top is not None and membership.design == COINS else [],
+        groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
+        vulnerability=vulnerability(game, settings.confidence),
+        epsilon=_bounds(game, membership, list(tried.played.values()), settings),
         training_seconds=float(sum(r.facts["seconds"] for r in results)),
     )
-    worst = None if top is None else worst_units(recipe.name, game, top, population)
-    return _Measured(recipe, subject, game, answers, tried.arrays, worst)
+    return _Measured(recipe, subject, game, answers, tried.arrays, worst_units(recipe.name, game, population))
+
+
+def _bounds(
+    game: Game, membership: Membership, played: Sequence[Played], settings: AuditSettings
+) -> list[EpsilonFinding]:
+    """The one-run theorems hold for independent coins, and for nothing else."""
+    if membership.design != COINS or settings.delta is None:
+        return []
+    return one_run_bounds(game, played, settings, settings.delta)
 
 
 def _comparisons(measured: Sequence[_Measured], confidence: float) -> list[Comparison]:
     """Every recipe against the first, over the same targets: accuracy, and each attack's AUC and TPR at 1% FPR."""
-    if len(measured) < 2 or len(measured[0].game.cases) < 2:
+    if len(measured) < 2:
         return []
     found = []
     for other in measured[1:]:
@@ -256,32 +287,48 @@ def _pair(base: _Measured, other: _Measured, confidence: float) -> list[Comparis
     subject, baseline = other.recipe.name, base.recipe.name
     outside = ~base.game.members[:, base.game.unit_of]
     accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
-    gain = _difference(accuracies, "accuracy", confidence)
+    gain = paired(accuracies[0], accuracies[1], "accuracy", confidence)
     found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]
     for result in base.subject.attacks:
         twin = other.subject.attack(result.name)
         for key, at in (("auc", None), ("tpr_at_fpr@0.01", 0.01), ("tpr_at_fpr@0.1", 0.1)):
             if twin is None or key not in result.per_target:
                 continue
-            values = [_numbers(twin.per_target[key]), _numbers(result.per_target[key])]
-            if np.isfinite(values).all():
-                name = key.partition("@")[0]
-                row = Comparison(
-                    finding=name,
-                    at=at,
-                    attack=result.name,
-                    subject=subject,
-                    baseline=baseline,
-                    difference=_difference(values, name, confidence),
-                )
-                found.append(row)
+            name = key.partition("@")[0]
+            row = Comparison(
+                finding=name,
+                at=at,
+                attack=result.name,
+                subject=subject,
+                baseline=baseline,
+                difference=paired(_numbers(twin.per_target[key]), _numbers(result.per_target[key]), name, confidence),
+            )
+            found.append(row)
     return found
 
 
-def _difference(values: Sequence[np.ndarray], name: str, confidence: float) -> Finding:
-    ci = paired_difference(values[0], values[1], confidence)
-    method = "paired t interval over targets trained on the same records with the same seeds"
-    return Finding(name=name, value=ci.mean, low=ci.low, high=ci.high, confidence=confidence, method=method)
+def paired(values: Floats, base: Floats, name: str, confidence: float) -> Finding:
+    """Mean of `values - base` over targets, with a t interval over complementary pairs of targets.
+
+    Two complementary targets are judged with the same references on the same split, so they are no two samples: each
+    pair counts once.
+
+    Args:
+        values: float64 [targets], targets 2k and 2k+1 are complements; NaN where it could not be measured.
+        base: float64 [targets], likewise, for the same training sets and seeds.
+        name: of the finding.
+        confidence: of the interval, in (0, 1).
+    """
+    difference = values - base
+    if not np.isfinite(difference).all() or len(difference) < 4:
+        note = f"Needs 4 targets on each of which it can be resolved, got {int(np.isfinite(difference).sum())}."
+        return Finding(
+            name=name, value=None, low=None, high=None, resolvable=False, note=note, confidence=confidence
+        )  # fmt: skip
+    halves = (difference[0::2] + difference[1::2]) / 2
+    ci = paired_difference(halves, np.zeros(len(halves)), confidence)
+    note = "For these records and models: targets share references, which no interval over targets can see."
+    return Finding(name=name, value=ci.mean, low=ci.low, high=ci.high, confidence=confidence, method=_PAIRED, note=note)
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
@@ -289,14 +336,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _notices(membership: Membership, settings: AuditSettings) -> list[Notice]:
-    found = [
-        Notice(
-            severity="negligible",
-            text="The strongest attack was chosen on the scores that its numbers come from; intervals hold for each "
-            "attack by itself, not for the largest of them.",
-            remedy="Name one attack in advance, or repeat the run with another seed.",
-        )
-    ]
+    found = []
     if membership.design != COINS:
         found.append(
             Notice(

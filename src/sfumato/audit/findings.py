@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import NamedTuple
 
 import numpy as np
 
 from sfumato.attacks.membership.base import MembershipAttack
-from sfumato.audit.epsilon import GuessCounts, one_run_bound, one_run_f_dp_bound
+from sfumato.audit.epsilon import EpsilonBound, GuessCounts, one_run_bound, one_run_f_dp_bound
 from sfumato.audit.game import Game, Played
-from sfumato.audit.record import AttackResult, Curve, EpsilonFinding, Finding, GroupResult, Vulnerability
+from sfumato.audit.record import AttackResult, Curve, EpsilonFinding, Finding, GroupResult
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.statistics import (
-    AttackSummary,
-    Estimate,
-    by_group,
-    histogram,
-    mean_interval,
-    summarise,
-    unit_vulnerability,
-    worst_share,
-)
+from sfumato.audit.statistics import AttackSummary, Estimate, by_group, summarise
 from sfumato.canonical import plain
 from sfumato.seeding import stream
-from sfumato.types import Floats, Strings
+from sfumato.types import Bools, Floats, Strings
+
+FEWEST_IN_GROUP = 10
 
 
 class Judged(NamedTuple):
@@ -74,54 +68,13 @@ def judge(game: Game, played: Played, settings: AuditSettings) -> Judged:
     return Judged(result, arrays)
 
 
-def vulnerability(game: Game, played: Played, confidence: float) -> Vulnerability | None:
-    """How unevenly the risk falls on units; None where no unit is both in and out often enough to tell."""
-    if len(game.cases) < 4:
-        return None
-    units = unit_vulnerability(played.scores, game.members, game.in_game)
-    values = units.auc[game.in_game]
-    if np.isnan(values).all():
-        return None
-    bars, worst = histogram(values, bins=20, low=0.0, high=1.0), worst_share(values, 0.1)
-    held_out = _held_out_worst(game, played, confidence)
-    return Vulnerability(
-        attack=played.attack.name,
-        models=len(game.cases),
-        edges=bars.edges.tolist(),
-        counts=bars.counts.tolist(),
-        quantiles={f"{q:g}": float(np.nanquantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
-        worst_decile=held_out,
-        note=f"The tenth of the units with the highest values has mean {worst.mean:.3f} where it was chosen; the "
-        "figure with an interval is measured on other models than those that chose the tenth.",
-    )
-
-
-def _held_out_worst(game: Game, played: Played, confidence: float) -> Finding:
-    """AUC of the worst decile: chosen on one half of the model pairs, measured on the other half."""
-    targets = np.arange(len(game.cases))
-    first = (targets // 2) % 2 == 0
-    members = game.members
-    chooser = unit_vulnerability(played.scores[first], members[first], game.in_game).auc
-    measurer = unit_vulnerability(played.scores[~first], members[~first], game.in_game).auc
-    worst = worst_share(np.where(game.in_game, chooser, np.nan), 0.1).units
-    values = measurer[worst]
-    values = values[~np.isnan(values)]
-    counted = {"n_members": len(values), "n_nonmembers": len(values), "confidence": confidence}
-    if len(values) < 2:
-        return Finding(name="worst_decile_auc", value=None, low=None, high=None, resolvable=False, **counted)
-    ci = mean_interval(values, confidence)
-    mean, low, high = ci.mean, max(0.0, ci.low), min(1.0, ci.high)
-    method = "mean over units, chosen on half of the model pairs and measured on the others"
-    return Finding(name="worst_decile_auc", value=mean, low=low, high=high, method=method, **counted)
-
-
-def groups(game: Game, played: Played, columns: dict[str, Strings], settings: AuditSettings) -> list[GroupResult]:
-    """Findings by group of units; `columns` name -> [units]."""
+def groups(game: Game, played: Played, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
+    """Findings by group of units; `columns` name -> [units]. Groups of few units lose their names and go together."""
     rng = stream(settings.seed, "groups", played.attack.name)
     found = by_group(
         played.scores,
         game.members,
-        columns,
+        {name: _without_small(labels, game.in_game) for name, labels in columns.items()},
         game.in_game,
         confidence=settings.confidence,
         replicates=settings.replicates,
@@ -138,35 +91,61 @@ def groups(game: Game, played: Played, columns: dict[str, Strings], settings: Au
     ]
 
 
-def one_run_bounds(game: Game, played: Played, settings: AuditSettings) -> list[EpsilonFinding]:
-    """Lower bounds on epsilon from one training with many coin flips; the target is fixed in advance: the first."""
-    scores, coins = played.scores[0][game.in_game], game.cases[0].members[game.in_game]
-    guesses = [GuessCounts(k, k) for k in _guess_counts(len(scores))]
-    bounds = [
-        make(
-            scores,
-            coins,
-            guesses,
-            independent_coins=True,
-            delta=settings.delta,
-            confidence=settings.confidence,
-        )
-        for make in (one_run_bound, one_run_f_dp_bound)
-    ]
-    return [
-        EpsilonFinding(
-            method=bound.method,
-            value=bound.value,
-            ceiling=bound.ceiling,
-            confidence=bound.confidence,
-            delta=bound.delta,
-            assumption=bound.assumption,
-            n=bound.n,
-            attack=played.attack.name,
-            note="Measured on the first model. A lower bound says what leaks at least; it is not a guarantee.",
-        )
-        for bound in bounds
-    ]
+def _without_small(labels: Strings, in_game: Bools) -> Strings:
+    """A group of few people could name them (a column of ids would be one person each), and the record names none."""
+    names, codes = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(codes[in_game], minlength=len(names))
+    kept = np.where(sizes < FEWEST_IN_GROUP, f"groups of fewer than {FEWEST_IN_GROUP} units", names)
+    return kept[codes]
+
+
+def one_run_bounds(game: Game, played: Sequence[Played], settings: AuditSettings, delta: float) -> list[EpsilonFinding]:
+    """Lower bounds on epsilon from one training with many coin flips; the target is fixed in advance: the first.
+
+    Which attack is the strongest was seen on the same coins. So every attack that ran is tried, and shares the level
+    with the others (Bonferroni); each method keeps its best.
+
+    Args:
+        game: played with the design "coins".
+        played: every attack that ran.
+        settings: for the confidence.
+        delta: of the (epsilon, delta) that is tested.
+    """
+    in_game, target = game.in_game, game.cases[0]
+    guesses = [GuessCounts(k, k) for k in _guess_counts(int(in_game.sum()))]
+    share = 1 - (1 - settings.confidence) / max(len(played), 1)
+    found = []
+    for make in (one_run_bound, one_run_f_dp_bound):
+        bounds = [
+            make(
+                one.scores[0][in_game],
+                target.members[in_game],
+                guesses,
+                independent_coins=True,
+                delta=delta,
+                confidence=share,
+            )
+            for one in played
+        ]
+        best = max(range(len(bounds)), key=lambda i: bounds[i].value, default=None)
+        if best is not None:
+            found.append(_epsilon(bounds[best], played, best, settings.confidence))
+    return found
+
+
+def _epsilon(bound: EpsilonBound, played: Sequence[Played], best: int, confidence: float) -> EpsilonFinding:
+    return EpsilonFinding(
+        method=bound.method,
+        value=bound.value,
+        ceiling=bound.ceiling,
+        confidence=confidence,
+        delta=bound.delta,
+        assumption=bound.assumption,
+        n=bound.n,
+        attack=played[best].attack.name,
+        note=f"Measured on the first model, the best of {len(played)} attacks that share the level. A lower bound says "
+        "what leaks at least; it is not a guarantee.",
+    )
 
 
 def _guess_counts(canaries: int) -> list[int]:

@@ -138,6 +138,7 @@ def play(game: Game, attack: MembershipAttack, seed: int, run_fit: FitRunner) ->
     """Run one attack on every target.
 
     Raises:
+        NotApplicable: if the attack finds on the way that it cannot run; the reason belongs into the record.
         SfumatoError: if a score in the game is not finite.
     """
     start = time.perf_counter()
@@ -147,6 +148,8 @@ def play(game: Game, attack: MembershipAttack, seed: int, run_fit: FitRunner) ->
         evidence = game.evidence(target, seed).restricted_to(needs)
         fitted = [run_fit(fit) for fit in attack.fits(evidence)]
         scores = np.asarray(attack.score(evidence, fitted), dtype=np.float64)
+        if scores.shape != evidence.game.shape:
+            raise SfumatoError(f"Expected one score per record from {attack.name}, got shape {scores.shape}.")
         rows.append(np.where(evidence.game, scores, 0.0))
     per_unit = combine(np.stack(rows), game.unit_of, attack.unit_rule)
     if not np.isfinite(per_unit[:, game.in_game]).all():

@@ -9,9 +9,11 @@ from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
+from sfumato.errors import StoreMismatch
 from sfumato.execution.cost import CostEstimate, estimate
-from sfumato.execution.store import Store
-from sfumato.targets.queries import BASE
+from sfumato.execution.jobs import TrainJob
+from sfumato.execution.store import State, Store
+from sfumato.targets.queries import BASE, QuerySet
 from sfumato.training.recipe import AnyRecipe
 
 
@@ -36,9 +38,9 @@ def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSe
     """Count what is there and what is missing, and measure what a missing model costs."""
     membership = settings.membership(population)
     jobs = [job for group in jobs_for(population, recipes, membership, settings) for job in group]
-    stored = [job for job in jobs if store.state_of(job, ()) == "ready"]
+    stored = [job for job in jobs if _state(store, job) == "ready"]
     retraining = {
-        attack.name: sum(store.state_of(job, (attack.query_set,)) == "needs training" for job in stored)
+        attack.name: sum(_state(store, job, attack.query_set) == "needs training" for job in stored)
         for attack in settings.attacks
         if attack.query_set != BASE
     }
@@ -48,3 +50,11 @@ def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSe
         retraining={name: count for name, count in retraining.items() if count},
         models=len(jobs),
     )
+
+
+def _state(store: Store, job: TrainJob, *queries: QuerySet) -> State:
+    """A damaged entry will be made again."""
+    try:
+        return store.state_of(job, queries)
+    except StoreMismatch:
+        return "needs training"

@@ -12,7 +12,7 @@ import numpy as np
 from sfumato.attacks.evidence import Evidence, ThreatModel
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.citations import citations
-from sfumato.audit.compare import Run
+from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run
 from sfumato.audit.game import Case, Game, Played
 from sfumato.audit.provenance import provenance
 from sfumato.audit.record import (
@@ -26,7 +26,7 @@ from sfumato.audit.record import (
 )
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import combine
-from sfumato.audit.subject import Attacked, attack_all, first_of_each_unit, judged
+from sfumato.audit.subject import Attacked, attack_all, group_of_each_unit, judged
 from sfumato.audit.utility import utility
 from sfumato.audit.verdict import verdict
 from sfumato.errors import UsageError
@@ -78,10 +78,12 @@ def audit_predictions(table: Predictions, settings: AuditSettings, *, command: s
     game = _game(table, table.labels, table.log_probabilities)
     tried = attack_all(game, settings, lambda fit: fit.run())
     if not tried.results:
-        raise UsageError("Expected an attack that needs predictions only, got none.", remedy="Add the attack `loss`.")
+        why = "; ".join(f"{one.attack}: {', '.join(one.reasons)}" for one in tried.refused)
+        raise UsageError(f"Expected an attack that can run on predictions, got {why}.", remedy="Add the attack `loss`.")
     used = utility(table.log_probabilities[None], table.labels, table.members[None], settings.confidence)
     subject = _subject(table, game, tried, settings).model_copy(update={"utility": used})
-    return Run(_record("predictions", table, subject, settings, Repeat(command, title, start)), ())
+    record = _record("predictions", table, subject, settings, Repeat(command, title, start))
+    return Run(record.with_arrays(_named(table, tried)), ())
 
 
 def audit_scores(table: Predictions, settings: AuditSettings, *, command: str = "", title: str = "") -> Run:
@@ -95,7 +97,12 @@ def audit_scores(table: Predictions, settings: AuditSettings, *, command: str = 
     played = Played(attack, combine(table.scores[None], table.unit_of, attack.unit_rule), 0.0)
     tried = judged(game, [played], {}, settings)
     subject = _subject(table, game, tried, settings)
-    return Run(_record("scores", table, subject, settings, Repeat(command, title, start)), ())
+    record = _record("scores", table, subject, settings, Repeat(command, title, start))
+    return Run(record.with_arrays(_named(table, tried)), ())
+
+
+def _named(table: Predictions, tried: Attacked) -> dict[str, np.ndarray]:
+    return {f"{table.name}/{name}": array for name, array in tried.arrays.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +133,7 @@ def _subject(table: Predictions, game: Game, tried: Attacked, settings: AuditSet
         attacks=tried.results,
         strongest=tried.best,
         not_run=tried.refused,
-        groups=tried.groups(game, first_of_each_unit(table.groups, table.unit_of), settings),
+        groups=tried.groups(game, group_of_each_unit(table.groups, table.unit_of), settings),
     )
 
 
@@ -159,7 +166,7 @@ def _record(
         design=Design(name="one given target", models=1, targets=1, references_per_target=0),
         subjects=[subject],
         verdict=verdict([subject], ()),
-        notices=[SOURCES],
+        notices=[SOURCES, CHOSEN_AFTERWARDS] if len(ran) > 1 else [SOURCES],
         not_tested=list(NOT_TESTED),
         citations=citations([a for a in settings.attacks if a.name in ran], []),
         provenance=provenance(repeat.command, settings.seed, time.perf_counter() - repeat.start),

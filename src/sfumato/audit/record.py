@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +18,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from sfumato.errors import UsageError
+from sfumato.validate import one_of
 
 SCHEMA_VERSION = 1
+MOST_ARRAY_BYTES = 10**9  # a record holds a few numbers per target; more is no record, or a zip bomb
 
 
 class Value(BaseModel):
     """Base of all parts of a record: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Finding(Value):
@@ -265,44 +269,47 @@ class AuditRecord(Value):
         return self._arrays
 
     def with_arrays(self, arrays: dict[str, np.ndarray]) -> AuditRecord:
-        """A copy that carries these arrays."""
+        """A copy that carries these arrays; objects are refused, since only pickle could hold them."""
+        wrong = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+        if wrong:
+            raise UsageError(f"Expected arrays of numbers or text, got objects in {wrong[0]!r}.")
         copy = self.model_copy()
         copy._arrays = dict(arrays)
         return copy
 
     def subject(self, name: str) -> Subject:
         """The subject called `name`."""
-        for subject in self.subjects:
-            if subject.name == name:
-                return subject
-        raise UsageError(f"Expected one of {[s.name for s in self.subjects]}, got {name!r}.")
+        one_of("subject", name, [subject.name for subject in self.subjects])
+        return next(subject for subject in self.subjects if subject.name == name)
 
     def save(self, path: Path) -> Path:
-        """Write `path` (.json) and the .npz beside it, each atomically; returns the JSON path."""
-        path = Path(path).with_suffix(".json")
+        """Write `path` (.json is added where it is missing) and the .npz beside it, each atomically.
+
+        Returns:
+            The path of the JSON file.
+        """
+        path = Path(path) if Path(path).suffix == ".json" else Path(path).with_name(f"{Path(path).name}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(
-            path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, allow_pickle=False, **self._arrays)
-        )
+        arrays: dict[str, Any] = self._arrays  # none holds objects, see `with_arrays`
+        _replace(path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, **arrays))
         text = self.model_dump_json(indent=1) + "\n"
         _replace(path, lambda handle: handle.write(text.encode()))
         return path
 
     @classmethod
     def load(cls, path: Path) -> AuditRecord:
-        """Read a record from its JSON file, or from the folder that holds `record.json`."""
+        """Read a record from its JSON file, or from the folder that holds `record.json`.
+
+        Raises:
+            UsageError: if it is not there, damaged, of another version, or no record; files are not trusted.
+        """
         path = Path(path)
         path = path / "record.json" if path.is_dir() else path
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UsageError(
-                f"Expected an audit record at {path}, got {error}.", remedy="Give the record.json that sfumato wrote."
-            ) from error
+        raw = _parsed(path)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise UsageError(
-                f"Expected a record of schema version {SCHEMA_VERSION} or older, got {version!r}.",
+                f"Expected a record of schema version 1 to {SCHEMA_VERSION}, got {version!r}.",
                 remedy="Update sfumato, or check that this is an audit record.",
             )
         try:
@@ -310,12 +317,40 @@ class AuditRecord(Value):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"Expected a complete audit record, got {first['msg']!r} at `{where}`.") from error
+            raise UsageError(
+                f"Expected a complete audit record, got {first['msg']!r} at `{where}`.",
+                remedy="Give the record.json that sfumato wrote, unchanged.",
+            ) from error
         arrays = path.with_suffix(".npz")
-        if not arrays.exists():
-            return record
-        with np.load(arrays, allow_pickle=False) as file:
-            return record.with_arrays({name: file[name] for name in file.files})
+        return record.with_arrays(_read_arrays(arrays)) if arrays.exists() else record
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"Expected an audit record at {path}, got {error}.", remedy="Give the record.json that sfumato wrote."
+        ) from error
+
+
+def _refused_constant(name: str) -> float:
+    raise ValueError(f"{name}, which is no JSON")
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_ARRAY_BYTES:
+            raise ValueError(f"arrays of {size / 1e9:.3g} GB")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(
+            f"Expected the arrays of an audit record at {path}, got {error}.",
+            remedy="Give the record.npz that sfumato wrote, or remove it: the report needs the JSON file only.",
+        ) from error
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfumato.audit.citations import citations
-from sfumato.audit.compare import NOT_TESTED, Run, fit_runner, gather, jobs_for, summary_of
+from sfumato.audit.compare import (
+    CHOSEN_AFTERWARDS,
+    NOT_TESTED,
+    Run,
+    executed,
+    fit_runner,
+    gather,
+    jobs_for,
+    said,
+    summary_of,
+)
 from sfumato.audit.game import Case, Game
 from sfumato.audit.provenance import provenance
 from sfumato.audit.record import AuditRecord, Design, GuaranteeSummary, Notice, Subject
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.subject import Attacked, attack_all, defence_summary, first_of_each_unit
+from sfumato.audit.subject import Attacked, attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import utility
 from sfumato.audit.verdict import verdict
 from sfumato.canonical import plain
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
+from sfumato.execution.events import OnEvent
 from sfumato.execution.executors.base import Executor
-from sfumato.execution.run import execute
+from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import Store
 from sfumato.seeding import stream
 from sfumato.targets.answers import Answers
@@ -58,7 +69,7 @@ def audit_release(
     store: Store,
     *,
     executor: str | Executor = "auto",
-    on_event: Callable[[object], None] | None = None,
+    on_event: OnEvent | None = None,
     command: str = "",
     title: str = "",
 ) -> Run:
@@ -78,11 +89,14 @@ def audit_release(
         UsageError: if there are no members or no non-members to play with.
     """
     start = time.perf_counter()
+    _check_members(release.members, population)
     membership = release_design(release.members, settings)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
-    done = execute(jobs, store, executor=executor, queries=settings.queries, on_event=on_event)
+    _check_seeds(release, jobs)
+    done = executed(jobs, settings, store, executor, on_event)
     game = _game(population, release, membership, gather(done.results, population), settings)
-    subject = _subject(population, release, game, settings, attack_all(game, settings, fit_runner(store)))
+    tried = attack_all(game, settings, fit_runner(store))
+    subject = _subject(population, release, game, settings, tried)
     subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
     record = AuditRecord(
         kind="release",
@@ -99,12 +113,31 @@ def audit_release(
         ),
         subjects=[subject],
         verdict=verdict([subject], ()),
-        notices=_notices(release, membership),
+        notices=[*said(done), CHOSEN_AFTERWARDS, *_notices(release, membership)],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
-    return Run(record, ())
+    return Run(record.with_arrays({f"{release.name}/{name}": array for name, array in tried.arrays.items()}), ())
+
+
+def _check_members(members: Bools, population: Population) -> None:
+    given = np.asarray(members)
+    if given.dtype != np.bool_ or given.shape != (population.units,):
+        raise UsageError(
+            f"Expected membership as booleans, one for each of {population.units} units ({population.unit.name}), got "
+            f"{given.dtype} {given.shape}.",
+            remedy="Say of each unit, in the order of `Population.unit_names`, whether it was trained on.",
+        )
+
+
+def _check_seeds(release: Release, jobs: Sequence[TrainJob]) -> None:
+    """With few units a reference can have the released model's training set; it must then not be that very model."""
+    if release.trained.seed in {job.seed for job in jobs}:
+        raise UsageError(
+            "Expected references trained with other seeds than the released model, got one with its seed.",
+            remedy="Audit with another `seed`.",
+        )
 
 
 def _subject(population: Population, release: Release, game: Game, settings: AuditSettings, tried: Attacked) -> Subject:
@@ -121,12 +154,15 @@ def _subject(population: Population, release: Release, game: Game, settings: Aud
         attacks=tried.results,
         strongest=tried.best,
         not_run=tried.refused,
-        groups=tried.groups(game, first_of_each_unit(population.groups, population.unit_of), settings),
+        groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
     )
 
 
 def release_design(members: Bools, settings: AuditSettings) -> Membership:
-    """References of exactly the released model's size: as many members as non-members play, other members stay in.
+    """References of exactly the released model's size in units: as many members as non-members play, others stay in.
+
+    Players are drawn at random from members and non-members; each is in half of the references, whichever it is.
+    Non-members that do not play are public: no reference is trained on them.
 
     Args:
         members: bool [units] of the released model.
@@ -151,7 +187,7 @@ def _game(
     predict = release.recipe.predictor(release.trained, population)
     asked = ask(predict, release.recipe.defence, population, settings.queries, release.trained.seed)
     scalars = {key: {name: values[None] for name, values in table.items()} for key, table in asked.scalars.items()}
-    target = Answers(population.label_array, asked.logits[None], scalars)
+    target = Answers(population.label_array, asked.logits[None], scalars).with_base_statistics()
     return Game(
         labels=population.label_array,
         unit_of=population.unit_of,

@@ -13,8 +13,11 @@ from sfumato.audit.record import AttackResult, DefenceSummary, GroupResult, NotR
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.verdict import strongest
 from sfumato.canonical import plain
+from sfumato.errors import NotApplicable
 from sfumato.training.defence import Defence
 from sfumato.types import Rows, Strings
+
+SEVERAL = "(several)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +40,20 @@ class Attacked:
 
     def groups(self, game: Game, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
         """The strongest attack by group of units; empty where there are no groups."""
-        return groups(game, self.played[self.best], dict(columns), settings) if self.best and columns else []
+        return groups(game, self.played[self.best], columns, settings) if self.best and columns else []
 
 
 def attack_all(game: Game, settings: AuditSettings, run_fit: FitRunner) -> Attacked:
     """Run every attack that can run, and keep the reasons of those that cannot."""
-    reasons = {attack.name: why_not(game, attack) for attack in settings.attacks}
-    able = [attack for attack in settings.attacks if not reasons[attack.name]]
-    return judged(game, [play(game, attack, settings.seed, run_fit) for attack in able], reasons, settings)
+    played, reasons = [], {attack.name: list(why_not(game, attack)) for attack in settings.attacks}
+    for attack in settings.attacks:
+        if reasons[attack.name]:
+            continue
+        try:
+            played.append(play(game, attack, settings.seed, run_fit))
+        except NotApplicable as error:
+            reasons[attack.name].append(str(error))
+    return judged(game, played, reasons, settings)
 
 
 def judged(
@@ -73,7 +82,12 @@ def defence_summary(defence: Defence) -> DefenceSummary:
     )
 
 
-def first_of_each_unit(columns: Mapping[str, np.ndarray], unit_of: Rows) -> dict[str, Strings]:
-    """Columns by record [n] to columns by unit [units]: a unit belongs to the group of its first record."""
+def group_of_each_unit(columns: Mapping[str, np.ndarray], unit_of: Rows) -> dict[str, Strings]:
+    """Columns by record [n] to columns by unit [units]; a unit whose records differ is in the group `SEVERAL`."""
     first = np.unique(unit_of, return_index=True)[1]
-    return {name: np.asarray(values)[first].astype(str) for name, values in columns.items()}
+    found = {}
+    for name, values in columns.items():
+        text = np.asarray(values).astype(str)
+        differs = np.bincount(unit_of, text != text[first][unit_of]) > 0
+        found[name] = np.where(differs, SEVERAL, text[first])
+    return found

@@ -37,6 +37,8 @@ def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> 
         members: bool [models, n].
         confidence: of each interval.
     """
+    if len(logits) == 1:
+        return _of_one_model(logits[0], labels, members[0], confidence)
     outside = ~members
     n_out, n_in = int(outside.sum()), int(members.sum())
     findings = [_finding(m.name, per_model(m.name, logits, labels, outside), confidence, n_in, n_out) for m in METRICS]
@@ -51,25 +53,39 @@ def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> 
 
 def _of_one_model(logits: Floats, labels: Ints, members: Bools, confidence: float) -> list[Finding]:
     """One given model: accuracies have an interval over records; the other metrics have none, and say so."""
-    counts = {"n_members": int(members.sum()), "n_nonmembers": int((~members).sum()), "confidence": confidence}
-    found = []
-    for name, rows in (("accuracy", ~members), ("training-accuracy", members)):
-        hits, n = int((logits[rows].argmax(axis=1) == labels[rows]).sum()), int(rows.sum())
-        if n == 0:
-            found.append(
-                Finding(name=name, value=None, low=None, high=None, resolvable=False, note="no record", **counts)
-            )
-            continue
-        ci = clopper_pearson(hits, n, confidence)
-        method = "Clopper-Pearson over records; one model, so nothing is known of other trainings"
-        found.append(
-            Finding(name=name, value=hits / n, low=float(ci.low), high=float(ci.high), method=method, **counts)
-        )
-    for metric_ in METRICS:
-        if metric_.name != "accuracy":
-            value = _value(metric_.name, logits[~members], labels[~members])
-            found.append(_finding(metric_.name, np.array([value]), confidence, *list(counts.values())[:2]))
-    return found
+    n_out, n_in = int((~members).sum()), int(members.sum())
+    values = {m.name: _value(m.name, logits[~members], labels[~members]) for m in METRICS if m.name != "accuracy"}
+    inside, outside = _hits(logits, labels, members), _hits(logits, labels, ~members)
+    values["generalisation-gap"] = _share(inside) - _share(outside)
+    return [
+        _accuracy("accuracy", outside, confidence, n_in, n_out),
+        _accuracy("training-accuracy", inside, confidence, n_in, n_out),
+        *(_finding(name, np.array([value]), confidence, n_in, n_out) for name, value in values.items()),
+    ]
+
+
+def _hits(logits: Floats, labels: Ints, rows: Bools) -> Bools:
+    return logits[rows].argmax(axis=1) == labels[rows]
+
+
+def _share(hits: Bools) -> float:
+    return float(hits.mean()) if hits.size else float("nan")
+
+
+def _accuracy(name: str, hits: Bools, confidence: float, n_members: int, n_nonmembers: int) -> Finding:
+    if hits.size == 0:
+        return _finding(name, np.array([np.nan]), confidence, n_members, n_nonmembers)
+    ci = clopper_pearson(int(hits.sum()), hits.size, confidence)
+    return Finding(
+        name=name,
+        value=_share(hits),
+        low=float(ci.low),
+        high=float(ci.high),
+        confidence=confidence,
+        method="Clopper-Pearson, records taken as independent; one model, so nothing is known of other trainings",
+        n_members=n_members,
+        n_nonmembers=n_nonmembers,
+    )
 
 
 def _finding(name: str, values: Floats, confidence: float, n_members: int, n_nonmembers: int) -> Finding:

@@ -36,7 +36,7 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
     for subject in subjects:
         result = subject.attack(subject.strongest)
         if result is None:
-            in_favour.append(f"{subject.name}: no attack could run.")
+            against.append(f"{subject.name}: no attack could run, so nothing is known of what it gives away.")
             continue
         found = headline(result)
         sentences.append(f"{subject.name}: {describe(found)} ({result.name})")
@@ -73,9 +73,7 @@ def describe(found: Finding) -> str:
         else f" [{_number(found, found.low)}, {_number(found, found.high)}]"
     )
     if found.name == "tpr_at_fpr" and found.at is not None:
-        return (
-            f"{_number(found, found.value)}{interval} of members found at a false positive rate of {found.at:.3g}"
-        )
+        return f"{_number(found, found.value)}{interval} of members found at a false positive rate of {found.at:.3g}"
     return f"{found.name} {_number(found, found.value)}{interval}"
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sfumato.audit.game import Game, Played
-from sfumato.audit.statistics import unit_vulnerability, worst_share
+from sfumato.audit.exposure import SIGNAL, exposure, worst_of
+from sfumato.audit.game import Game
 from sfumato.data.population import Population
+from sfumato.targets.queries import BASE, QuerySet
 from sfumato.types import Floats, Strings
 
 COLUMNS = ("subject", "attack", "unit", "auc", "separation", "models_in", "models_out")
@@ -22,7 +23,7 @@ COLUMNS = ("subject", "attack", "unit", "auc", "separation", "models_in", "model
 
 @dataclass(frozen=True, eq=False)
 class WorstUnits:
-    """The tenth of the units that the strongest attack tells apart best. Personal data."""
+    """The tenth of the units whose membership shows best in what the models answer. Personal data."""
 
     subject: str
     attack: str
@@ -33,18 +34,15 @@ class WorstUnits:
     models_out: np.ndarray
 
 
-def worst_units(subject: str, game: Game, played: Played, population: Population) -> WorstUnits | None:
+def worst_units(subject: str, game: Game, population: Population, queries: QuerySet = BASE) -> WorstUnits | None:
     """The worst-hit units, or None where models are too few to say anything about one unit."""
-    if len(game.cases) < 4:
+    units = exposure(game, queries)
+    worst = np.array([], dtype=np.int64) if units is None else worst_of(units, game.in_game)
+    if units is None or len(worst) == 0:
         return None
-    units = unit_vulnerability(played.scores, game.members, game.in_game)
-    values = np.where(game.in_game, units.auc, np.nan)
-    if np.isnan(values).all():
-        return None
-    worst = worst_share(values, 0.1).units
     return WorstUnits(
         subject,
-        played.attack.name,
+        SIGNAL,
         population.unit_names[worst],
         units.auc[worst],
         units.separation[worst],
@@ -62,8 +60,13 @@ def write_worst_units(tables: Sequence[WorstUnits], path: Path) -> Path:
         columns = (table.names, table.auc, table.separation, table.models_in, table.models_out)
         for name, auc, separation, n_in, n_out in zip(*columns, strict=True):
             writer.writerow([table.subject, table.attack, name, f"{auc:.4f}", f"{separation:.4f}", n_in, n_out])
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text.getvalue())
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text.getvalue())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
     return path

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sfumato.errors import NotApplicable
+from sfumato.errors import NotApplicable, UsageError
 from sfumato.targets.queries import BASE, QuerySet
 from sfumato.types import Floats, Ints
 from sfumato.validate import one_of
@@ -75,6 +75,18 @@ class Answers:
     labels: Ints
     logits: Floats
     scalars: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.logits)
+        if len(shape) != 3 or np.shape(self.labels) != shape[1:2] or shape[2] < 2:
+            raise UsageError(
+                f"Expected logits [models, records, classes] with two classes or more and one label per record, got "
+                f"{shape} and {np.shape(self.labels)}.",
+                remedy="Give a one-logit head two columns (`losses.two_column`).",
+            )
+        labels = np.asarray(self.labels)  # a negative label would silently count from the last class
+        if labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < shape[2]):
+            raise UsageError(f"Expected labels as whole numbers from 0 to {shape[2] - 1}, got others.")
 
     @property
     def models(self) -> int:

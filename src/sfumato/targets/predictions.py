@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from sfumato.data.formats.delimited import Dialect, read_delimited
 from sfumato.data.formats.delimited import column_names as delimited_columns
 from sfumato.data.formats.files import existing_file
 from sfumato.data.formats.parquet import parquet_columns, read_parquet
-from sfumato.data.formats.table import MISSING_VALUES, Numbers, Table, Words, check_columns
-from sfumato.errors import DataError
+from sfumato.data.formats.table import MISSING_VALUES, Numbers, Table, Words, check_columns, is_number
+from sfumato.errors import DataError, UsageError
 from sfumato.types import Bools, Floats, Ints, Rows, Strings
 
 SUM_TOLERANCE = 0.02  # tables are often rounded to two or three digits
+ROUNDING = 1e-6
 TRUE_WORDS = {"1", "true", "yes", "member", "in"}
 FALSE_WORDS = {"0", "false", "no", "nonmember", "non-member", "out"}
 
@@ -42,6 +44,22 @@ class PredictionColumns:
     score: str | None = None
     unit: str | None = None
     groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.probabilities) == 1:
+            raise UsageError(
+                f"Expected one probability column per class, at least two, got {self.probabilities[0]!r} alone.",
+                remedy="For two classes give both columns: that of class 0, then that of class 1.",
+            )
+        measured = self.probabilities if self.score is None else (self.score,)
+        roles = [self.member, *measured, *(() if self.score is not None else (self.label,))]
+        twice = sorted({name for name in roles if roles.count(name) > 1})
+        if twice:
+            raise UsageError(
+                f"Expected a column of its own for label, member and each probability or score, got {twice[0]!r} more "
+                "than once.",
+                remedy="A score that is read from the membership column would look like a perfect attack.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,23 +202,20 @@ def _labels(table: Table, name: str, probabilities: Sequence[str]) -> Ints:
 
 
 def _whole_number(word: str) -> int | None:
-    try:
-        number = float(word)
-    except ValueError:
-        return None
+    number = float(word) if is_number(word) else math.nan
     return int(number) if number.is_integer() else None
 
 
 def _log_probabilities(table: Table, names: Sequence[str]) -> Floats:
     p = np.stack([_numbers(table, name) for name in names], axis=1)
     wrong = np.flatnonzero(
-        (p < 0).any(axis=1) | (p > 1 + 1e-6).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > SUM_TOLERANCE)
+        (p < -ROUNDING).any(axis=1) | (p > 1 + ROUNDING).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > SUM_TOLERANCE)
     )
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"Expected probabilities that sum to 1, got {p[row].sum():.4g} at {table.place(row)} "
-            f"({len(wrong)} such rows).",
+            f"Expected probabilities from 0 to 1 that sum to 1, got {p[row].min():.4g} to {p[row].max():.4g} with sum "
+            f"{p[row].sum():.4g} at {table.place(row)} ({len(wrong)} such rows).",
             remedy="Give softmax outputs, not logits or percentages.",
         )
     tiny = np.finfo(np.float64).tiny  # a printed 0 means "too small to print"
@@ -210,7 +225,11 @@ def _log_probabilities(table: Table, names: Sequence[str]) -> Floats:
 def _numbers(table: Table, name: str) -> Floats:
     column = table.columns[name]
     if isinstance(column, Words):
-        raise DataError(f"Expected numbers in column {name!r} of {table.where}, got words.", remedy="Check the column.")
+        text = column.text(missing="0").tolist()
+        row = next((row for row, word in enumerate(text) if not is_number(word)), 0)
+        raise DataError(
+            f"Expected a number at {table.place(row, name)}, got {text[row]!r}.", remedy="Check the column."
+        )
     return _complete(table, name, column)
 
 

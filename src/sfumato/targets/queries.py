@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sfumato.errors import UsageError
 from sfumato.validate import at_least, one_of
 
 AUGMENTATIONS = {"none": 1, "mirror": 2, "mirror-shift": 18}
@@ -25,6 +26,8 @@ class QuerySet:
 
     def __post_init__(self) -> None:
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int):
+            raise UsageError(f"Expected `repeats` to be a whole number, got {self.repeats!r}.", remedy="Use 1 or more.")
         at_least("repeats", self.repeats, 1)
 
     @property
