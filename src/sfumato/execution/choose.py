@@ -30,6 +30,8 @@ LADDER = (4, 16, 64)  # sizes of stacks that are tried, while each is faster tha
 LONGEST_STACK = 90.0  # seconds; what an interruption may cost, apart from checkpoints
 WORTH_PROCESSES = 20.0  # seconds of work below which starting processes (some seconds) is not tried
 TOO_SMALL = 0.5  # seconds of work below which nothing is timed
+START_SECONDS = 8.0  # to start processes twice: to time them, and to use them
+HOPELESS = 1.2  # times what all cores could gain at best: a stack slower than that on one thread is given up
 CLEARLY = 0.97  # a way must take less than this share of the time of a simpler one
 THREADS_PAY = 0.85  # the same for a way with more torch threads
 MEMORY_SHARE = 0.25
@@ -107,7 +109,7 @@ def _measure(jobs: Sequence[TrainJob]) -> Choice:
     stacks, why_not = _stacked_ways(jobs, _best(single), total)
     ways = single + stacks
     total = len(jobs) * _best(ways).seconds
-    if total > WORTH_PROCESSES and cores() > 1:
+    if total > WORTH_PROCESSES and cores() > 1 and _processes_could_win(ways, len(jobs)):
         more, reason = _process_ways(jobs, ways)
         ways, why_not = ways + more, f"{why_not} {reason}".strip()
     return _fastest(ways, why_not)
@@ -162,7 +164,7 @@ def _stacked_ways(jobs: Sequence[TrainJob], single: Way, total: float) -> tuple[
             return ways, f"timing stacks of {models} would cost too much"
         budget = min(0.15, 0.01 * total)
         try:
-            tried = [_way(Stacked(models, n), jobs[:models], n, budget) for n in _thread_counts()]
+            tried = _stacks_of(models, jobs, single, budget)
         except UnsupportedModel as error:
             return ways, f"no stack: {error.message}"
         ways += tried
@@ -171,6 +173,16 @@ def _stacked_ways(jobs: Sequence[TrainJob], single: Way, total: float) -> tuple[
             break
         best = min(best, fastest, key=lambda way: way.seconds)
     return ways, ""
+
+
+def _stacks_of(models: int, jobs: Sequence[TrainJob], single: Way, budget: float) -> list[Way]:
+    """A stack of this size on one thread, and on all of them unless it is far from worth it already."""
+    tried: list[Way] = []
+    for count in _thread_counts():
+        tried.append(_way(Stacked(models, count), jobs[:models], count, budget))
+        if tried[0].seconds > HOPELESS * len(_thread_counts()) * single.seconds:
+            break
+    return tried
 
 
 def _sizes(jobs: Sequence[TrainJob], single: float) -> list[int]:
@@ -188,6 +200,12 @@ def _fits_memory(job: TrainJob) -> int:
     size = 8 * sum(p.numel() for p in network.parameters()) * job.torch_dtype.itemsize
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, int(MEMORY_SHARE * free / max(size, 1)))
+
+
+def _processes_could_win(ways: Sequence[Way], jobs: int) -> bool:
+    """Whether processes that did not disturb each other at all would win, with their start."""
+    alone = min(way.seconds for way in ways if _threads(way) == 1)
+    return START_SECONDS + jobs * alone / cores() < CLEARLY * jobs * _best(ways).seconds
 
 
 def _process_ways(jobs: Sequence[TrainJob], ways: Sequence[Way]) -> tuple[list[Way], str]:
