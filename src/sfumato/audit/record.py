@@ -268,6 +268,13 @@ class AuditRecord(Value):
         """Arrays of the npz file: name -> array, names like "undefended/lira-online/per_target/auc"."""
         return self._arrays
 
+    def __eq__(self, other: object) -> bool:
+        """Equal in every value and every array."""
+        if not isinstance(other, AuditRecord) or self.arrays.keys() != other.arrays.keys():
+            return False
+        same = all(np.array_equal(array, other.arrays[name], equal_nan=True) for name, array in self.arrays.items())
+        return same and self.model_dump() == other.model_dump()
+
     def with_arrays(self, arrays: dict[str, np.ndarray]) -> AuditRecord:
         """A copy that carries these arrays; objects are refused, since only pickle could hold them."""
         wrong = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]

@@ -10,7 +10,7 @@ from sfumato.errors import NotApplicable
 from sfumato.training.metrics import METRICS, metric
 from sfumato.types import Bools, Floats, Ints
 
-_METHOD = "t interval over models; metric on the records outside each training set"
+_METHOD = "t interval over models; all share one population, and it speaks of these records"
 
 
 def per_model(name: str, logits: Floats, labels: Ints, rows: Bools) -> Floats:

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from sfumato.attacks.membership.lira import LiRAOnline
+from sfumato.attacks.membership.loss import LossThreshold
+from sfumato.audit.settings import AuditSettings
+from sfumato.data.membership import COINS
+from sfumato.errors import UsageError
+from sfumato.targets.queries import BASE, QuerySet
+
+ATTACKS = (LossThreshold(),)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attacks": ()},
+        {"attacks": (LiRAOnline(), LiRAOnline(variance="per-example"))},
+        {"models": 3},
+        {"models": 0},
+        {"design": "half"},
+        {"design": "canaries"},
+        {"design": "coins"},
+        {"design": "coins", "delta": 0.0},
+        {"delta": 1.0},
+        {"delta": float("nan")},
+        {"public": 1.0},
+        {"confidence": 95},
+        {"fprs": (0.1, 2.0)},
+        {"replicates": 1},
+        {"dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused_at_construction(wrong):
+    with pytest.raises(UsageError, match="Expected"):
+        AuditSettings(**{"attacks": ATTACKS, **wrong})
+
+
+def test_queries_are_listed_once():
+    attacks = (LossThreshold(), LiRAOnline(augmentation="mirror"))
+    assert AuditSettings(attacks=attacks).queries == (BASE, QuerySet("mirror", 1))
+
+
+def test_designs_are_what_they_say(population):
+    halves = AuditSettings(attacks=ATTACKS, models=4).membership(population)
+    assert (halves.matrix[:, halves.in_game].sum(axis=0) == 2).all()
+    coins = AuditSettings(attacks=ATTACKS, models=4, design="coins", delta=1e-5).membership(population)
+    assert coins.design == COINS
+    canary = AuditSettings(attacks=ATTACKS, models=4, design="canaries", canaries=10).membership(population)
+    assert canary.in_game.sum() == 10
+    assert canary.matrix[:, ~canary.in_game & ~canary.public].all()
+    assert canary.public.sum() == round(0.1 * population.units)
+
+
+def test_the_design_depends_on_the_seed_and_not_on_the_attacks(population):
+    first = AuditSettings(attacks=ATTACKS, models=4, seed=1).membership(population)
+    again = AuditSettings(attacks=(LiRAOnline(),), models=4, seed=1).membership(population)
+    other = AuditSettings(attacks=ATTACKS, models=4, seed=2).membership(population)
+    np.testing.assert_array_equal(first.matrix, again.matrix)
+    assert (first.matrix != other.matrix).any()
+
+
+def test_more_canaries_than_units_are_refused(population):
+    with pytest.raises(UsageError, match="at most 60 canaries"):
+        AuditSettings(attacks=ATTACKS, design="canaries", canaries=62).membership(population)
