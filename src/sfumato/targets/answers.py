@@ -99,7 +99,7 @@ class Answers:
             return statistic(name, self.logits, self.labels)[..., None]
         if queries.key not in self.scalars:
             raise NotApplicable(
-                f"Expected answers to the queries {queries.key}, got {', '.join(['none-x1', *self.scalars])}.",
+                f"Expected answers to the queries {queries.key}, got {', '.join(dict.fromkeys([BASE.key, *self.scalars]))}.",
                 remedy="Query the models again; a table of predictions can only answer the base query.",
             )
         return np.asarray(self.scalars[queries.key][name], dtype=np.float64)
