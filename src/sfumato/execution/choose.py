@@ -31,6 +31,7 @@ LONGEST_STACK = 90.0  # seconds; what an interruption may cost, apart from check
 WORTH_PROCESSES = 20.0  # seconds of work below which starting processes (some seconds) is not tried
 TOO_SMALL = 0.5  # seconds of work below which nothing is timed
 START_SECONDS = 8.0  # to start processes twice: to time them, and to use them
+BUSY = 3.0  # times slower with all threads than with one: they wait for cores that others use
 HOPELESS = 1.2  # times what all cores could gain at best: a stack slower than that on one thread is given up
 CLEARLY = 0.97  # a way must take less than this share of the time of a simpler one
 THREADS_PAY = 0.85  # the same for a way with more torch threads
@@ -106,7 +107,10 @@ def _measure(jobs: Sequence[TrainJob]) -> Choice:
     total = len(jobs) * min(way.seconds for way in single)
     if total < TOO_SMALL:
         return _fastest(single, "too little work to try more")
-    stacks, why_not = _stacked_ways(jobs, _best(single), total)
+    counts = _thread_counts() if single[-1].seconds < BUSY * single[0].seconds else (1,)
+    stacks, why_not = _stacked_ways(jobs, _best(single), total, counts)
+    if counts != _thread_counts():
+        why_not = f"{why_not} other programs slow several threads down".strip()
     ways = single + stacks
     total = len(jobs) * _best(ways).seconds
     if total > WORTH_PROCESSES and cores() > 1 and _processes_could_win(ways, len(jobs)):
@@ -155,16 +159,18 @@ def _timed(jobs: Sequence[TrainJob], count: int, budget: float) -> Timing:
         return time_bundle(Bundle(tuple(jobs)), budget)
 
 
-def _stacked_ways(jobs: Sequence[TrainJob], single: Way, total: float) -> tuple[list[Way], str]:
+def _stacked_ways(
+    jobs: Sequence[TrainJob], single: Way, total: float, counts: tuple[int, ...]
+) -> tuple[list[Way], str]:
     """Larger and larger stacks, while that helps; and why larger ones were not tried."""
     ways: list[Way] = []
     best = single
     for models in _sizes(jobs, single.seconds):
-        if 4 * models * best.step * len(_thread_counts()) > TIMING_SHARE * total:
+        if 4 * models * best.step * len(counts) > TIMING_SHARE * total:
             return ways, f"timing stacks of {models} would cost too much"
         budget = min(0.15, 0.01 * total)
         try:
-            tried = _stacks_of(models, jobs, single, budget)
+            tried = _stacks_of(models, jobs, single, budget, counts)
         except UnsupportedModel as error:
             return ways, f"no stack: {error.message}"
         ways += tried
@@ -175,12 +181,12 @@ def _stacked_ways(jobs: Sequence[TrainJob], single: Way, total: float) -> tuple[
     return ways, ""
 
 
-def _stacks_of(models: int, jobs: Sequence[TrainJob], single: Way, budget: float) -> list[Way]:
+def _stacks_of(models: int, jobs: Sequence[TrainJob], single: Way, budget: float, counts: tuple[int, ...]) -> list[Way]:
     """A stack of this size on one thread, and on all of them unless it is far from worth it already."""
     tried: list[Way] = []
-    for count in _thread_counts():
+    for count in counts:
         tried.append(_way(Stacked(models, count), jobs[:models], count, budget))
-        if tried[0].seconds > HOPELESS * len(_thread_counts()) * single.seconds:
+        if tried[0].seconds > HOPELESS * cores() * single.seconds:
             break
     return tried
 

@@ -40,6 +40,13 @@ def test_the_fastest_stack_wins(make_jobs, store, timed):
     assert choose(make_jobs(8), store).executor == Stacked(8, 2)
 
 
+def test_on_a_busy_machine_stacks_are_timed_on_one_thread_only(make_jobs, store, timed):
+    timed({(1, 1): 1.0, (1, 2): 9.0, (4, 1): 0.5})
+    choice = choose(make_jobs(4), store)
+    assert choice.executor == Stacked(4, 1)
+    assert "other programs" in choice.reason
+
+
 def test_what_is_not_clearly_faster_loses_to_the_simpler(make_jobs, store, timed):
     timed({(1, 1): 1.0, (1, 2): 0.9, (4, 1): 0.98, (4, 2): 0.9})
     assert choose(make_jobs(4), store).executor == Inline(1)
