@@ -131,15 +131,7 @@ def compare(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
         data=summary_of(population, membership),
-        design=Design(
-            name=membership.design,
-            models=membership.models * len(recipes),
-            targets=membership.models,
-            references_per_target=measured[0].game.references_per_target,
-            executor=done.executor,
-            reused=done.reused,
-            trained=done.trained,
-        ),
+        design=_design(membership, measured, done),
         subjects=subjects,
         comparisons=_comparisons(measured, settings.confidence),
         verdict=verdict(subjects, ()),
@@ -150,6 +142,18 @@ def compare(
     )
     arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}
     return Run(record.with_arrays(arrays), tuple(m.worst for m in measured if m.worst is not None))
+
+
+def _design(membership: Membership, measured: Sequence[_Measured], done: Execution) -> Design:
+    return Design(
+        name=membership.design,
+        models=membership.models * len(measured),
+        targets=membership.models,
+        references_per_target=measured[0].game.references_per_target,
+        executor=done.executor,
+        reused=done.reused,
+        trained=done.trained,
+    )
 
 
 def jobs_for(

@@ -40,7 +40,8 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
             continue
         found = headline(result)
         sentences.append(f"{subject.name}: {describe(found)} ({result.name})")
-        (against if _beats_chance(found) else in_favour).append(_evidence(subject, result, found))
+        shown = _shown_leakage(subject)
+        (in_favour if shown is None else against).append(_evidence(subject, result, found) if shown is None else shown)
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
     in_favour += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "passed"]
     tested = "; ".join(sentences) if sentences else "nothing could be tested"
@@ -77,9 +78,18 @@ def describe(found: Finding) -> str:
     return f"{found.name} {_number(found, found.value)}{interval}"
 
 
+def _shown_leakage(subject: Subject) -> str | None:
+    """The evidence that some attack did better than chance, the strongest one first; None where none was shown to."""
+    ordered = sorted(subject.attacks, key=lambda result: result.name != subject.strongest)
+    for result in ordered:
+        quoted = headline(result)
+        for found in [quoted, *(f for f in result.findings if f is not quoted)]:
+            if _beats_chance(found):
+                return f"{subject.name}: {result.name} does better than chance, {describe(found)}."
+    return None
+
+
 def _evidence(subject: Subject, result: AttackResult, found: Finding) -> str:
-    if _beats_chance(found):
-        return f"{subject.name}: {result.name} does better than chance, {describe(found)}."
     return (
         f"{subject.name}: no attack tried was shown to do better than chance; {result.name} found {describe(found)}, "
         f"so leakage up to the upper end of that interval could not have been seen."
@@ -87,8 +97,9 @@ def _evidence(subject: Subject, result: AttackResult, found: Finding) -> str:
 
 
 def _beats_chance(found: Finding) -> bool:
-    chance = found.at if found.name == "tpr_at_fpr" and found.at is not None else 0.5
-    return found.low is not None and found.low > chance
+    """AUC above 1/2, or a TPR above its FPR, by the whole interval; other numbers follow from these two."""
+    chance = {"auc": 0.5, "tpr_at_fpr": found.at}.get(found.name)
+    return found.resolvable and found.low is not None and chance is not None and found.low > chance
 
 
 def _low(found: Finding | None) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from sklearn.base import clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from sfumato.canonical import canonical_json
@@ -63,7 +63,7 @@ class SklearnRecipe(AnyRecipe):
     defence: Defence = field(default_factory=Undefended)
 
     def __post_init__(self) -> None:
-        if isinstance(self.estimator, type) or not is_classifier(self.estimator):
+        if not isinstance(self.estimator, BaseEstimator) or not is_classifier(self.estimator):
             raise UsageError(
                 f"Expected a scikit-learn classifier or pipeline, got {_named(self.estimator)}.",
                 remedy="Pass an instance of a classifier; regression and clustering are not covered.",

@@ -168,7 +168,7 @@ def test_units_join_rows_and_may_not_be_half_in(tmp_path):
 
 def test_a_row_without_its_unit_is_refused(tmp_path):
     rows = [[*GOOD[0], "who"], [*GOOD[1], "b"], [*GOOD[2], ""]]
-    with pytest.raises(DataError, match="Expected a unit at p.csv, line 3"):
+    with pytest.raises(DataError, match=r"Expected a unit at p\.csv, line 3"):
         read_predictions(table(tmp_path, rows), PredictionColumns(unit="who"), unit="patient")
 
 
