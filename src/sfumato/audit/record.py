@@ -6,9 +6,8 @@ Neither holds record values, ids, or scores by record; those of the worst-hit un
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from sfumato.atomic import write_atomic
 from sfumato.errors import UsageError
 from sfumato.validate import one_of
 
@@ -298,9 +298,10 @@ class AuditRecord(Value):
         path = Path(path) if Path(path).suffix == ".json" else Path(path).with_name(f"{Path(path).name}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = self._arrays  # none holds objects, see `with_arrays`
-        _replace(path.with_suffix(".npz"), lambda handle: np.savez_compressed(handle, **arrays))
-        text = self.model_dump_json(indent=1) + "\n"
-        _replace(path, lambda handle: handle.write(text.encode()))
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomic(path.with_suffix(".npz"), content.getvalue())
+        write_atomic(path, f"{self.model_dump_json(indent=1)}\n".encode())
         return path
 
     @classmethod
@@ -358,14 +359,3 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             f"Expected the arrays of an audit record at {path}, got {error}.",
             remedy="Give the record.npz that sfumato wrote, or remove it: the report needs the JSON file only.",
         ) from error
-
-
-def _replace(path: Path, write: Any) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

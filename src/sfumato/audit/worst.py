@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sfumato.atomic import write_atomic
 from sfumato.audit.exposure import SIGNAL, exposure, worst_of
 from sfumato.audit.game import Game
 from sfumato.data.population import Population
@@ -61,12 +60,5 @@ def write_worst_units(tables: Sequence[WorstUnits], path: Path) -> Path:
         for name, auc, separation, n_in, n_out in zip(*columns, strict=True):
             writer.writerow([table.subject, table.attack, name, f"{auc:.4f}", f"{separation:.4f}", n_in, n_out])
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text.getvalue())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomic(path, text.getvalue().encode(), private=True)
     return path

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.atomic import write_atomic
 from sfumato.canonical import content_hash, plain
 from sfumato.cli.config import RunConfig, dump, from_tables
 from sfumato.cli.invocation import without_folders
@@ -146,14 +145,5 @@ def _portable(config: RunConfig) -> RunConfig:
 
 
 def _write(path: Path, text: str, *, private: bool) -> Path:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        if not private:
-            os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomic(path, text.encode(), private=private)
     return path

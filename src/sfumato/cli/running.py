@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from sfumato.atomic import write_atomic
 from sfumato.audit.compare import Run, compare
 from sfumato.cli.budget import STEPS, fitted
 from sfumato.cli.config import RunConfig, dump
@@ -21,7 +22,6 @@ from sfumato.cli.writing import checks_from, finish, output_folder
 from sfumato.data.download import cache_folder
 from sfumato.data.population import Population
 from sfumato.execution.events import Ended, Event, OnEvent
-from sfumato.execution.files import write_atomic
 from sfumato.execution.progress import open_display
 from sfumato.execution.store import Store
 from sfumato.training.recipe import AnyRecipe

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from urllib.request import urlopen
 
+from sfumato.atomic import write_atomic
 from sfumato.errors import DataError, UsageError
 
 OpenURL = Callable[[str], BinaryIO]
@@ -62,12 +62,5 @@ def download_gzip(url: str, target: Path, *, sha256: str, size: int, open_url: O
 def _write(content: bytes, target: Path) -> Path:
     """Write a file so that it appears whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomic(target, content)
     return target

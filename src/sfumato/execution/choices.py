@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from sfumato.atomic import write_atomic
 from sfumato.canonical import content_hash
-from sfumato.execution.files import write_atomic
 from sfumato.execution.locks import locked
 
 

@@ -136,8 +136,11 @@ def _threads(way: Way) -> int:
 
 
 def _fastest(ways: Sequence[Way], remark: str) -> Choice:
-    measured = "; ".join(way.text for way in ways)
-    return Choice(_best(ways).executor, f"measured {measured}" + (f" ({remark})" if remark else ""))
+    best = _best(ways)
+    others = f"; {len(ways)} ways timed" + (f", {remark}" if remark else "")
+    if best is ways[0]:
+        return Choice(best.executor, f"measured {best.text}{others}")
+    return Choice(best.executor, f"measured {best.text} against {ways[0].text}{others}")
 
 
 def _thread_counts() -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sfumato.atomic import write_atomic
 from sfumato.errors import StoreMismatch
 from sfumato.types import Floats
 
@@ -43,13 +44,6 @@ def npz_arrays(data: bytes, path: Path) -> dict[str, Floats]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise damaged(path, f"an unreadable archive ({error})") from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: a reader sees the old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

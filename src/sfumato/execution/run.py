@@ -36,7 +36,7 @@ class Execution:
         trained: number of models trained now.
         reused: number of models whose results were in the store.
         requeried: number of stored models that were asked again.
-        executor: how the models were trained, and why.
+        executor: how the models were trained; why is in the events.
         notices: what the user should know; for the record.
         seconds: wall time.
     """
@@ -276,7 +276,7 @@ class _Run:
                 return
             self.notices.append(event)
         if isinstance(event, Chosen):
-            self.chosen.append(f"{event.executor} ({event.reason})")
+            self.chosen.append(event.executor)
         if isinstance(event, JobDone):
             self.how[event.key] = event.how
             if event.how == "trained":

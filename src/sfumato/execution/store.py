@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from sfumato.atomic import write_atomic
 from sfumato.errors import StoreMismatch, UsageError
 from sfumato.execution.choices import Choices
 from sfumato.execution.files import (
@@ -29,7 +30,6 @@ from sfumato.execution.files import (
     publish,
     read_checked,
     read_manifest,
-    write_atomic,
     write_manifest,
 )
 from sfumato.execution.jobs import JobResult, TrainJob

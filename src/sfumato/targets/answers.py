@@ -98,8 +98,9 @@ class Answers:
         if queries == BASE and BASE.key not in self.scalars:
             return statistic(name, self.logits, self.labels)[..., None]
         if queries.key not in self.scalars:
+            known = ", ".join(dict.fromkeys([BASE.key, *self.scalars]))
             raise NotApplicable(
-                f"Expected answers to the queries {queries.key}, got {', '.join(dict.fromkeys([BASE.key, *self.scalars]))}.",
+                f"Expected answers to the queries {queries.key}, got {known}.",
                 remedy="Query the models again; a table of predictions can only answer the base query.",
             )
         return np.asarray(self.scalars[queries.key][name], dtype=np.float64)

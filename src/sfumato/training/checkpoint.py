@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from sfumato.atomic import replacing
 
 
 class Saved(NamedTuple):
@@ -40,10 +41,9 @@ class Checkpoint:
         """Write, unless the last write was less than `every` seconds ago."""
         if time.monotonic() - self._last < self.every:
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         unshared = {name: value.detach().clone() for name, value in tensors.items()}
-        save_file(unshared, temporary, metadata={"key": self.key, "numbers": json.dumps(numbers)})
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            save_file(unshared, temporary, metadata={"key": self.key, "numbers": json.dumps(numbers)})
         self._last = time.monotonic()
 
     def load(self) -> Saved | None:

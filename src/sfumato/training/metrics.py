@@ -78,7 +78,7 @@ def auroc(logits: Floats, labels: Ints) -> float:
 
 
 def _log_odds(logits: Floats, label: int) -> Floats:
-    return logits[:, label] - logsumexp(np.delete(logits, label, axis=1), axis=1)
+    return logits[:, label] - np.asarray(logsumexp(np.delete(logits, label, axis=1), axis=1))
 
 
 def calibration_error(logits: Floats, labels: Ints) -> float:

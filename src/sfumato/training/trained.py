@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sfumato.accounting.history import NO_ACCOUNTANT, History
+from sfumato.atomic import replacing
 from sfumato.errors import UsageError
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -79,10 +79,9 @@ class Trained:
                 "Expected a network whose weights can be saved, got one from a training function.",
                 remedy="Save it in your own function; its answers are in the store.",
             )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         tensors = {name: value.contiguous() for name, value in self.state.items()}
-        save_file(tensors, temporary, metadata={"key": key, "facts": json.dumps(self.facts())})
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"key": key, "facts": json.dumps(self.facts())})
 
     @classmethod
     def load(cls, path: Path, *, key: str | None = None) -> Trained:
