@@ -62,7 +62,10 @@ class Colour(enum.Enum):
     RED = 1
 
 
-@pytest.mark.parametrize("value", [object(), len, {1, 2}, b"bytes", Path("a"), One, Colour.RED, 1j], ids=str)
+REFUSED = [object(), len, {1, 2}, b"bytes", Path("a"), One, Colour.RED, 1j]
+
+
+@pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
 def test_what_cannot_be_written_down_is_refused(value):
     with pytest.raises(UsageError, match="written down"):
         content_hash([value])
