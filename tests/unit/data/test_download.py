@@ -23,7 +23,7 @@ def fetch(target: Path, data: bytes, url=URL, **more) -> Path:
 
 
 def test_what_the_checksum_names_is_stored(tmp_path):
-    target = fetch(tmp_path / "new" / "set", gzip.compress(CONTENT))
+    target = fetch(tmp_path / "new" / "set", gzip.compress(CONTENT, mtime=0))
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["set"]
 
@@ -31,9 +31,9 @@ def test_what_the_checksum_names_is_stored(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (gzip.compress(CONTENT[:-1] + b"x"), "Expected SHA-256"),
-        (gzip.compress(CONTENT + b"x"), "Expected SHA-256"),
-        (gzip.compress(CONTENT)[:-9], "Expected to download"),
+        (gzip.compress(CONTENT[:-1] + b"x", mtime=0), "Expected SHA-256"),
+        (gzip.compress(CONTENT + b"x", mtime=0), "Expected SHA-256"),
+        (gzip.compress(CONTENT, mtime=0)[:-9], "Expected to download"),
         (b"<html>not found</html>", "Expected to download"),
     ],
 )
@@ -45,7 +45,7 @@ def test_anything_else_leaves_nothing_behind(tmp_path, data, message):
 
 def test_a_bomb_is_not_unpacked(tmp_path):
     with pytest.raises(DataError, match="SHA-256"):
-        fetch(tmp_path / "set", gzip.compress(bytes(10_000_000)), size=10)
+        fetch(tmp_path / "set", gzip.compress(bytes(10_000_000, mtime=0)), size=10)
 
 
 def test_a_host_that_does_not_answer(tmp_path):
@@ -59,7 +59,7 @@ def test_a_host_that_does_not_answer(tmp_path):
 @pytest.mark.parametrize("url", ["http://data.example/set.gz", "file:///etc/passwd"])
 def test_only_https_is_asked(tmp_path, url):
     with pytest.raises(UsageError, match="https"):
-        fetch(tmp_path / "set", gzip.compress(CONTENT), url=url)
+        fetch(tmp_path / "set", gzip.compress(CONTENT, mtime=0), url=url)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        fetch(tmp_path / "set", gzip.compress(CONTENT))
+        fetch(tmp_path / "set", gzip.compress(CONTENT, mtime=0))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert (tmp_path / "set").read_bytes() == b"old"
 
