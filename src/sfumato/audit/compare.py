@@ -13,6 +13,7 @@ from sfumato.audit.citations import citations
 from sfumato.audit.exposure import vulnerability
 from sfumato.audit.findings import one_run_bounds
 from sfumato.audit.game import FitRunner, Game, Played, siblings
+from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
 from sfumato.audit.record import (
     AuditRecord,
@@ -26,7 +27,6 @@ from sfumato.audit.record import (
     Subject,
 )
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.statistics import paired_difference
 from sfumato.audit.subject import attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import per_model, utility
 from sfumato.audit.verdict import verdict
@@ -43,7 +43,6 @@ from sfumato.execution.store import Store
 from sfumato.seeding import derive
 from sfumato.targets.answers import Answers
 from sfumato.training.recipe import AnyRecipe, Recipe
-from sfumato.types import Floats
 
 SIBLINGS = (
     "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
@@ -63,7 +62,6 @@ CHOSEN_AFTERWARDS = Notice(
     "itself, not for the largest of them.",
     remedy="Name one attack in advance, or repeat the run with another seed.",
 )
-_PAIRED = "paired t interval over complementary pairs of targets, trained on the same records with the same seeds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +80,7 @@ class _Measured:
     subject: Subject
     game: Game
     answers: Answers
+    played: dict[str, Played]
     arrays: dict[str, np.ndarray]
     worst: WorstUnits | None
 
@@ -265,7 +264,8 @@ def _measure(
         epsilon=_bounds(game, membership, list(tried.played.values()), settings),
         training_seconds=float(sum(r.facts["seconds"] for r in results)),
     )
-    return _Measured(recipe, subject, game, answers, tried.arrays, worst_units(recipe.name, game, population))
+    worst = worst_units(recipe.name, game, population)
+    return _Measured(recipe, subject, game, answers, tried.played, tried.arrays, worst)
 
 
 def _bounds(
@@ -293,50 +293,29 @@ def _pair(base: _Measured, other: _Measured, confidence: float) -> list[Comparis
     accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
     gain = paired(accuracies[0], accuracies[1], "accuracy", confidence)
     found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]
-    for result in base.subject.attacks:
-        twin = other.subject.attack(result.name)
-        for key, at in (("auc", None), ("tpr_at_fpr@0.01", 0.01), ("tpr_at_fpr@0.1", 0.1)):
-            if twin is None or key not in result.per_target:
-                continue
-            name = key.partition("@")[0]
-            row = Comparison(
-                finding=name,
-                at=at,
-                attack=result.name,
-                subject=subject,
-                baseline=baseline,
-                difference=paired(_numbers(twin.per_target[key]), _numbers(result.per_target[key]), name, confidence),
-            )
-            found.append(row)
+    for attack in base.played:
+        if attack in other.played:
+            found += [
+                Comparison(finding=row.name, at=at, attack=attack, subject=subject, baseline=baseline, difference=row)
+                for at, row in _differences(base, other, attack, confidence).items()
+            ]
     return found
 
 
-def paired(values: Floats, base: Floats, name: str, confidence: float) -> Finding:
-    """Mean of `values - base` over targets, with a t interval over complementary pairs of targets.
-
-    Two complementary targets are judged with the same references on the same split, so they are no two samples: each
-    pair counts once.
-
-    Args:
-        values: float64 [targets], targets 2k and 2k+1 are complements; NaN where it could not be measured.
-        base: float64 [targets], likewise, for the same training sets and seeds.
-        name: of the finding.
-        confidence: of the interval, in (0, 1).
-    """
-    difference = values - base
-    if not np.isfinite(difference).all() or len(difference) < 4:
-        note = f"Needs 4 targets on each of which it can be resolved, got {int(np.isfinite(difference).sum())}."
-        return Finding(
-            name=name, value=None, low=None, high=None, resolvable=False, note=note, confidence=confidence
-        )  # fmt: skip
-    halves = (difference[0::2] + difference[1::2]) / 2
-    ci = paired_difference(halves, np.zeros(len(halves)), confidence)
-    note = "For these records and models: targets share references, which no interval over targets can see."
-    return Finding(name=name, value=ci.mean, low=ci.low, high=ci.high, confidence=confidence, method=_PAIRED, note=note)
-
-
-def _numbers(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in values])
+def _differences(base: _Measured, other: _Measured, attack: str, confidence: float) -> dict[float | None, Finding]:
+    """AUC (under None) and TPR at 1% and 10% FPR, by FPR."""
+    members, in_game = base.game.members, base.game.in_game
+    scores = other.played[attack].scores, base.played[attack].scores
+    found: dict[float | None, Finding] = {
+        None: difference_of_scores(*scores, members, in_game, aucs, "auc", confidence)
+    }
+    for fpr in (0.01, 0.1):
+        found[fpr] = (
+            difference_of_scores(*scores, members, in_game, rates_at(fpr), "tpr_at_fpr", confidence)
+            if resolved(members, in_game, fpr)
+            else unresolved_difference("tpr_at_fpr", confidence, f"Too few non-members per target for {fpr:g}.")
+        )
+    return found
 
 
 def _notices(membership: Membership, settings: AuditSettings) -> list[Notice]:

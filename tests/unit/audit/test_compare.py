@@ -5,7 +5,7 @@ import pytest
 
 from sfumato.accounting.history import Event, History
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.compare import compare, executed, fit_runner, guarantee_of, jobs_for, paired
+from sfumato.audit.compare import compare, executed, fit_runner, guarantee_of, jobs_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.execution.jobs import JobResult
@@ -113,24 +113,6 @@ def test_comparisons_are_second_minus_first_over_pairs(compared):
     rare = rows["loss", "tpr_at_fpr", 0.01].difference
     assert not rare.resolvable  # too few units per target: said, not skipped
     assert rare.value is None
-
-
-def test_paired_counts_complementary_pairs_once():
-    values = np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 6.0, 6.0])
-    doubled = paired(values, np.zeros(8), "auc", 0.95)
-    half = np.array([1.0, 2.0, 3.0, 6.0])
-    reach = 3.182446 * half.std(ddof=1) / 2  # Student's t with 3 degrees of freedom, not 7
-    assert doubled.value == pytest.approx(3.0)
-    assert doubled.high == pytest.approx(3.0 + reach, rel=1e-6)
-    assert doubled.low == pytest.approx(3.0 - reach, rel=1e-6)
-
-
-@pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, np.nan, 1.0, 2.0]])
-def test_paired_without_enough_targets_is_not_resolved(values):
-    found = paired(np.array(values), np.zeros(len(values)), "auc", 0.95)
-    assert not found.resolvable
-    assert found.value is None
-    assert "4 targets" in found.note
 
 
 def test_names_must_differ(population, recipes, settings, tmp_path):
