@@ -20,7 +20,7 @@ from sfumato.audit.statistics.roc import resolvable, roc
 from sfumato.types import Bools, Floats
 
 PerTarget = Callable[[Floats, Bools, Bools], Floats]
-GROUPS = 20  # of units, left out one after the other
+GROUPS = 12  # of units, left out one after the other
 _METHOD = "paired difference; t interval with complementary pairs of targets and units as clusters (jackknife)"
 _PAIRS = "paired t interval over complementary pairs of models, trained on the same records with the same seeds"
 
