@@ -45,7 +45,7 @@ def test_anything_else_leaves_nothing_behind(tmp_path, data, message):
 
 def test_a_bomb_is_not_unpacked(tmp_path):
     with pytest.raises(DataError, match="SHA-256"):
-        fetch(tmp_path / "set", gzip.compress(bytes(10_000_000, mtime=0)), size=10)
+        fetch(tmp_path / "set", gzip.compress(bytes(10_000_000), mtime=0), size=10)
 
 
 def test_a_host_that_does_not_answer(tmp_path):

@@ -13,6 +13,7 @@ from torch import nn
 
 from sfumato.errors import SfumatoError
 from sfumato.execution.cost import estimate
+from sfumato.execution.events import Chosen
 from sfumato.execution.executors.inline import Inline
 from sfumato.execution.executors.processes import Processes
 from sfumato.execution.executors.stacked import Stacked
@@ -233,12 +234,17 @@ def test_what_cannot_be_sent_to_a_process_is_trained_here_with_the_reason(make_j
 
 
 def test_the_automatic_choice_says_why_and_is_kept(make_jobs, store):
-    first = execute(make_jobs(4), store)
-    assert "measured" in first.executor
+    events: list[object] = []
+    first = execute(make_jobs(4), store, on_event=events.append)
+    chosen = next(event for event in events if isinstance(event, Chosen))
+    assert "measured" in chosen.reason
+    assert first.executor == chosen.executor
     again = execute(make_jobs(4), Store(store.root), queries=[])
     assert again.reused == 4
     other = [replace(job, seed=job.seed + 50) for job in make_jobs(4)]
-    assert "as chosen before" in execute(other, store).executor
+    events.clear()
+    execute(other, store, on_event=events.append)
+    assert "as chosen before" in next(event for event in events if isinstance(event, Chosen)).reason
 
 
 def test_an_estimate_counts_and_then_learns_from_the_store(make_jobs, store):
