@@ -1,13 +1,15 @@
 """Every command of README.md and docs/ that is marked runnable is run, in order, page by page.
 
-A runnable block has the info string `console runnable` (commands behind `$ `, the rest is output) or `sh runnable`
-(every line is shell). A block may state its exit code: `console runnable exit=2`. Blocks of one page share a folder.
+A runnable block has the info string `console runnable` (commands behind `$ `, the rest is output), `sh runnable` (every
+line is shell) or `python runnable`. A block may state its exit code: `console runnable exit=2`. Blocks of one page share
+a folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(r"^```(console|sh) runnable(?: exit=(\d+))?[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^```(console|sh|python) runnable(?: exit=(\d+))?[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL
+)
 ANY_FENCE = re.compile(r"^```[^\n`]*\brunnable\b[^\n]*$", re.MULTILINE)
 LIMIT_SECONDS = 600
 
@@ -35,7 +39,7 @@ def blocks(text: str) -> list[Block]:
     for match in FENCE.finditer(text):
         language, code, body = match.groups()
         line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(line, commands(body) if language == "console" else body, int(code or 0)))
+        found.append(Block(line, SCRIPTS[language](body), int(code or 0)))
     return found
 
 
@@ -47,6 +51,14 @@ def commands(body: str) -> str:
             kept.append(line.removeprefix("$ "))
             continued = line.endswith("\\")
     return "\n".join(kept) + "\n"
+
+
+def python(body: str) -> str:
+    """A Python block as a shell script."""
+    return f"{shlex.quote(sys.executable)} - <<'END-OF-BLOCK'\n{body}END-OF-BLOCK\n"
+
+
+SCRIPTS = {"console": commands, "sh": str, "python": python}
 
 
 def pages() -> list[Path]:
@@ -94,6 +106,7 @@ def test_no_runnable_block_is_overlooked() -> None:
     for page in pages():
         text = page.read_text(encoding="utf-8")
         assert len(blocks(text)) == len(ANY_FENCE.findall(text)), page
+        assert all(block.script.strip() for block in blocks(text)), page
 
 
 PAGE = """
@@ -111,15 +124,23 @@ $ false
 ```sh runnable exit=3
 exit 3
 ```
+
+```python runnable
+from pathlib import Path
+
+assert Path("out.txt").read_text() == "one two\\n"
+```
 """
 
 
 def test_blocks_are_found_and_run(tmp_path: Path) -> None:
-    first, second = blocks(PAGE)
+    first, second, third = blocks(PAGE)
     assert (first.line, second.line, second.exit_code) == (2, 13, 3)
     assert run(first, tmp_path).returncode == 0
     assert (tmp_path / "out.txt").read_text() == "one two\n"
     assert run(second, tmp_path).returncode == 3
+    assert run(third, tmp_path).returncode == 0
+    assert run(third, tmp_path / "..").returncode != 0
 
 
 def test_a_failing_command_is_seen(tmp_path: Path) -> None:
