@@ -1,7 +1,7 @@
 """Every command of README.md and docs/ that is marked runnable is run, in order, page by page.
 
 A runnable block has the info string `console runnable` (commands behind `$ `, the rest is output), `sh runnable` (every
-line is shell) or `python runnable`. A block may state its exit code: `console runnable exit=2`. Blocks of one page share
+line is shell) or `python runnable`. A block may state its exit code: `console runnable exit=2`. Blocks of a page share
 a folder.
 """
 
