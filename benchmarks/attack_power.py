@@ -47,8 +47,8 @@ FPRS = (0.1, 0.01, 0.001)
 def gaussian(seed: int) -> dict[str, object]:
     """Scores N(d, 1) for members and N(0, 1) for the others, whatever the record: AUC = Phi(d / sqrt 2).
 
-    512 references, so that the means which LiRA estimates are nearly the true ones. `match` says whether the closed form
-    lies in the 99% interval.
+    512 references, so that the means which LiRA estimates are nearly the true ones. `match` says whether the closed
+    form lies in the 99% interval.
     """
     distance, records, references, confidence = 1.5, 40_000, 512, 0.99
     rng = stream(seed, "gaussian")

@@ -48,12 +48,12 @@ def scale(record: AuditRecord) -> str:
     """How much data, how many models, which machine."""
     data, design, where = record.data, record.design, record.provenance
     return (
-        f"{data.records:,} records of {data.name}, unit of privacy: {data.unit}; {data.game_units:,} units in the game, "
-        f"{data.public_units:,} kept as known non-members. {design.targets} models per recipe, each in turn the target, "
-        f"with {design.references_per_target} references. {design.trained} models trained and {design.reused} reused in "
-        f"{where.seconds / 60:.0f} minutes on {where.machine['cores']} cores, {where.created[:10]}, sfumato "
-        f"{where.versions['sfumato']}, torch {where.versions['torch']}, seed {where.seed}. Intervals are at 95%. Accuracy "
-        "is on records outside each training set."
+        f"{data.records:,} records of {data.name}, unit of privacy: {data.unit}; {data.game_units:,} units in the "
+        f"game, {data.public_units:,} kept as known non-members. {design.targets} models per recipe, each in turn the "
+        f"target, with {design.references_per_target} references. {design.trained} models trained and {design.reused} "
+        f"reused in {where.seconds / 60:.0f} minutes on {where.machine['cores']} cores, {where.created[:10]}, sfumato "
+        f"{where.versions['sfumato']}, torch {where.versions['torch']}, seed {where.seed}. Intervals are at 95%. "
+        "Accuracy is on records outside each training set."
     )
 
 
