@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,77 +25,61 @@ HE2016 = """@inproceedings{he2016deep,
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet8(ModelFamily):
-    """The 6n+2 network of He et al. (2016), section 4.2, with n = 1: three stages of one block each.
+class _ResNet(ModelFamily):
+    """What the residual networks share; `_network` is theirs.
 
     Args:
-        width: channels of the first stage; the second and third have twice and four times as many.
+        width: channels of the first stage; each later one has twice as many.
         norm: "batch" or "group".
     """
+
+    reference: ClassVar[str] = "he2016deep"
+    bibtex: ClassVar[str] = HE2016
+
+    width: int = 16
+    norm: str = "batch"
+
+    def __post_init__(self) -> None:
+        at_least("width", self.width, 1)
+        one_of("norm", self.norm, NORMS)
+
+    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
+        return self._network(image_shape(self.name, shape, smallest=8).channels, outputs_checked(outputs))
+
+    @abstractmethod
+    def _network(self, channels: int, outputs: int) -> nn.Module:
+        """The network for images of `channels` channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet8(_ResNet):
+    """The 6n+2 network of He et al. (2016), section 4.2, with n = 1: three stages of one block each."""
 
     name: ClassVar[str] = "resnet-8"
-    reference: ClassVar[str] = "he2016deep"
-    bibtex: ClassVar[str] = HE2016
 
-    width: int = 16
-    norm: str = "batch"
-
-    def __post_init__(self) -> None:
-        at_least("width", self.width, 1)
-        one_of("norm", self.norm, NORMS)
-
-    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        channels = image_shape(self.name, shape, smallest=8).channels
-        return cifar_resnet(channels, outputs_checked(outputs), blocks=1, width=self.width, norm=self.norm)
+    def _network(self, channels: int, outputs: int) -> nn.Module:
+        return cifar_resnet(channels, outputs, blocks=1, width=self.width, norm=self.norm)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet20(ModelFamily):
-    """The 6n+2 network of He et al. (2016), section 4.2, with n = 3: three stages of three blocks each.
-
-    Args:
-        width: channels of the first stage; the second and third have twice and four times as many.
-        norm: "batch" or "group".
-    """
+class ResNet20(_ResNet):
+    """The 6n+2 network of He et al. (2016), section 4.2, with n = 3: three stages of three blocks each."""
 
     name: ClassVar[str] = "resnet-20"
-    reference: ClassVar[str] = "he2016deep"
-    bibtex: ClassVar[str] = HE2016
 
-    width: int = 16
-    norm: str = "batch"
-
-    def __post_init__(self) -> None:
-        at_least("width", self.width, 1)
-        one_of("norm", self.norm, NORMS)
-
-    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        channels = image_shape(self.name, shape, smallest=8).channels
-        return cifar_resnet(channels, outputs_checked(outputs), blocks=3, width=self.width, norm=self.norm)
+    def _network(self, channels: int, outputs: int) -> nn.Module:
+        return cifar_resnet(channels, outputs, blocks=3, width=self.width, norm=self.norm)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet18(ModelFamily):
-    """ResNet-18 (He et al., 2016, table 1) for small images: a 3x3 stem without stride and without pooling.
-
-    Args:
-        width: channels of the first of four stages; each later one has twice as many.
-        norm: "batch" or "group".
-    """
+class ResNet18(_ResNet):
+    """ResNet-18 (He et al., 2016, table 1) for small images: a 3x3 stem without stride and without pooling."""
 
     name: ClassVar[str] = "resnet-18"
-    reference: ClassVar[str] = "he2016deep"
-    bibtex: ClassVar[str] = HE2016
 
     width: int = 64
-    norm: str = "batch"
 
-    def __post_init__(self) -> None:
-        at_least("width", self.width, 1)
-        one_of("norm", self.norm, NORMS)
-
-    def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        channels = image_shape(self.name, shape, smallest=8).channels
+    def _network(self, channels: int, outputs: int) -> nn.Module:
         widths = [self.width * factor for factor in (1, 2, 4, 8)]
         layers = _stem(channels, widths[0], self.norm)
         before = widths[0]
@@ -102,7 +87,7 @@ class ResNet18(ModelFamily):
             layers.append(ResidualBlock(before, after, 1 if stage == 0 else 2, self.norm, projection=True))
             layers.append(ResidualBlock(after, after, 1, self.norm, projection=True))
             before = after
-        return initialise_residual(nn.Sequential(*layers, *_head(before, outputs_checked(outputs))))
+        return initialise_residual(nn.Sequential(*layers, *_head(before, outputs)))
 
 
 class ResidualBlock(nn.Module):

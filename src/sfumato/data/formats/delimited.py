@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -191,14 +191,16 @@ def _numbers(cells: Sequence[str], missing: frozenset[str]) -> Floats | None:
     """float64 [n], NaN where missing; None where a cell is neither a number nor missing."""
     if "_" in "".join(cells):  # float("1_2") is 12 in Python; in a table it is a code
         return None
+    plain = missing <= _PARSE_AS_MISSING
+    found = _parsed(map(float, cells), len(cells)) if plain else None  # the fast path, for columns without gaps
+    if found is None:
+        found = _parsed((np.nan if cell.strip() in missing else float(cell) for cell in cells), len(cells))
+    return found
+
+
+def _parsed(numbers: Iterable[float], count: int) -> Floats | None:
     try:
-        if not missing <= _PARSE_AS_MISSING:
-            raise ValueError
-        return np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:
-        pass
-    try:
-        return np.array([np.nan if cell.strip() in missing else float(cell) for cell in cells])
+        return np.fromiter(numbers, np.float64, count)
     except ValueError:
         return None
 

@@ -7,30 +7,16 @@ from typing import ClassVar
 
 from sfumato.models.base import ModelFamily
 from sfumato.models.resnet import ResNet8
-from sfumato.training.presets.base import Preset
+from sfumato.training.presets.residual import ResidualPreset
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageResNet8(Preset):
-    """ResNet-8: three stages of one block each; the smallest residual network.
-
-    Args:
-        width: channels of the first stage.
-        norm: "batch" or "group".
-    """
+class ImageResNet8(ResidualPreset):
+    """ResNet-8: three stages of one block each; the smallest residual network."""
 
     name: ClassVar[str] = "image-resnet8"
     reference: ClassVar[str] = ResNet8.reference
     summary: ClassVar[str] = "ResNet-8: three stages of one block each; the smallest residual network."
-    kinds: ClassVar[tuple[str, ...]] = ("image",)
-
-    epochs: int = 30
-    batch_size: int = 64
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    augmentation: tuple[str, ...] = ("flip", "shift")
-    width: int = 16
-    norm: str = "batch"
 
     def model(self) -> ModelFamily:
         return ResNet8(width=self.width, norm=self.norm)
