@@ -204,9 +204,9 @@ def test_lira(game, rule, center):
         np.testing.assert_allclose(found, expected)
 
 
-def test_lira_switches_at_64_references():
-    assert lira.resolved_variance("auto", 63) == "pooled-residual"
-    assert lira.resolved_variance("auto", 64) == "per-example"
+def test_lira_switches_where_64_models_leave_62_references():
+    assert lira.resolved_variance("auto", 61) == "pooled-residual"
+    assert lira.resolved_variance("auto", 62) == "per-example"
     assert lira.resolved_variance("pooled-raw", 64) == "pooled-raw"
 
 

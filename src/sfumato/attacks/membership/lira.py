@@ -17,7 +17,7 @@ from sfumato.types import Bools, Floats
 from sfumato.validate import one_of
 
 VARIANCES = ("auto", "per-example", "pooled-residual", "pooled-raw")
-SWITCH = 64
+SWITCH = 62  # 64 models in complementary pairs leave a target with 62: itself and its partner are left out
 
 _BIBTEX = """@inproceedings{carlini2022lira,
   title = {Membership Inference Attacks From First Principles},
@@ -30,7 +30,7 @@ _BIBTEX = """@inproceedings{carlini2022lira,
 
 
 def resolved_variance(variance: str, references: int) -> str:
-    """What "auto" stands for: pooled residuals below 64 references, per example from there on (section VI-B)."""
+    """What "auto" stands for: pooled residuals below 62 references, per example from there on (section VI-B)."""
     if variance != "auto":
         return variance
     return "per-example" if references >= SWITCH else "pooled-residual"
@@ -122,7 +122,7 @@ class _LiRA(MembershipAttack):
     """Fields that both forms share.
 
     Args:
-        variance: "auto" (pooled residuals below 64 references, per example from there on), "per-example",
+        variance: "auto" (pooled residuals below 62 references, per example from there on), "per-example",
             "pooled-residual" or "pooled-raw"; see `world_variance`.
         center: "mean" or "median" of each world.
         statistic: "logit" or "hinge".
