@@ -1,0 +1,1 @@
+"""How each use of a private parameter is seen where it happens: no wrapper, no hook on a module."""

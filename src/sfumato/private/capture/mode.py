@@ -1,0 +1,226 @@
+"""The torch function mode under which the user's network runs as it is.
+
+Every torch function passes through here. Where one has a private tensor among its arguments, it runs on the tensor's
+value (so autograd computes no weight gradient, and nothing flows into the parameter), and its output is tapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from sfumato.errors import NotPrivateError, UnsupportedModel
+from sfumato.private.capture.layouts import Site, Trace, layout_at
+from sfumato.private.capture.opened import opened
+from sfumato.private.capture.slots import Slot
+from sfumato.private.capture.tape import Tape
+from sfumato.private.rules.base import Call, Layout, Rule, rule_of
+from sfumato.private.rules.generic import Generic
+
+# functions that only move numbers about: the norm of a gradient is the same before and after
+MOVES = frozenset(
+    {
+        torch.Tensor.T.__get__,
+        torch.Tensor.mT.__get__,
+        torch.Tensor.view,
+        torch.Tensor.reshape,
+        torch.reshape,
+        torch.Tensor.transpose,
+        torch.transpose,
+        torch.Tensor.t,
+        torch.t,
+        torch.Tensor.permute,
+        torch.permute,
+        torch.Tensor.flatten,
+        torch.flatten,
+        torch.Tensor.unflatten,
+        torch.Tensor.unsqueeze,
+        torch.unsqueeze,
+        torch.Tensor.squeeze,
+        torch.squeeze,
+        torch.Tensor.contiguous,
+        torch.Tensor.clone,
+        torch.clone,
+        torch.Tensor.movedim,
+        torch.movedim,
+    }
+)
+# functions that never use a tensor's numbers as numbers
+SILENT = frozenset({torch.Tensor.detach, torch.Tensor.data.__get__, torch.Tensor.grad.__get__, torch.Tensor.size})  # type: ignore[attr-defined]
+COUPLING = "in training mode it mixes the examples of a batch, so that no example's influence is bounded"
+
+
+class Capture(TorchFunctionMode):
+    """Sees each use of the tape's private tensors.
+
+    Args:
+        tape: where uses are noted.
+        constants: tensors that are no one's data: buffers and frozen parameters.
+        trace: if given, shapes are noted there and nothing is tapped.
+    """
+
+    def __init__(self, tape: Tape, constants: Iterable[torch.Tensor], trace: Trace | None = None) -> None:
+        super().__init__()
+        self.tape, self.trace = tape, trace
+        self.constants = {id(tensor): tensor for tensor in constants}
+        self.visits: dict[tuple[str, str], int] = {}
+        self.suspended = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.suspended or func in SILENT:
+            return func(*args, **kwargs)
+        tensors = list(_tensors((*args, *kwargs.values())))
+        private = [self.tape.slots[id(t)] for t in tensors if id(t) in self.tape.slots]
+        if func is torch.nn.functional.batch_norm:
+            _refuse_batch_norm(args, kwargs)
+        if not private or not torch.is_grad_enabled():
+            out = func(*args, **kwargs)
+            if isinstance(out, torch.Tensor) and all(id(t) in self.constants for t in tensors):
+                self.constants[id(out)] = out
+            return out
+        return self._private(func, args, kwargs, tensors, private)
+
+    def _private(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor], private: list[Slot]
+    ) -> Any:
+        data = [t for t in tensors if id(t) not in self.tape.slots and id(t) not in self.constants]
+        rule = rule_of().get(func)
+        if not data and not (rule is not None and self._makes_rows(func, private)):
+            return self._derived(func, args, kwargs, private)
+        inside = opened(func) if rule is None else None
+        if inside is not None:
+            with self:
+                return inside(*args, **kwargs)
+        if rule is not None and rule.composite:
+            with self:
+                return rule.expand(func, args, kwargs)
+        return self._used(func, args, kwargs, private, rule)
+
+    def _makes_rows(self, func: Any, private: list[Slot]) -> bool:
+        """Whether a function of parameters alone makes one row per row of the batch (an expanded class token)."""
+        known = self.tape.layouts.get((*_names(func, private), self.visits.get(_names(func, private), 0)))
+        return known is not None and known.output is not None
+
+    def _derived(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], private: list[Slot]) -> Any:
+        site = self._site(func, private)
+        out = func(*args, **kwargs)
+        outputs = out if isinstance(out, (tuple, list)) else (out,)
+        for tensor in outputs:
+            if isinstance(tensor, torch.Tensor):
+                self._note_derived(tensor, private, func)
+        if self.trace is not None and isinstance(out, torch.Tensor):
+            self.trace.values[site] = _kept(out, args, kwargs)
+        return out
+
+    def _note_derived(self, tensor: torch.Tensor, private: list[Slot], func: Any) -> None:
+        if id(tensor) in self.tape.slots and tensor is self.tape.slots[id(tensor)].tensor:
+            if getattr(func, "__name__", "").endswith("_"):
+                raise NotPrivateError(
+                    f"Expected {private[0].name} to be left alone in the forward pass, got it changed by {_name(func)}.",
+                    remedy="Do not write to parameters in `forward`.",
+                )
+            return
+        if tensor.requires_grad:
+            whole = tensor.numel() == private[0].tensor.numel()
+            self.tape.derive(tensor, private, _name(func), same_norm=func in MOVES and len(private) == 1 and whole)
+        else:
+            self.constants[id(tensor)] = tensor
+
+    def _used(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], private: list[Slot], rule: Rule | None
+    ) -> Any:
+        site = self._site(func, private)
+        values = self._values(args), {name: self._value(value) for name, value in kwargs.items()}
+        if self.trace is not None:
+            return self._traced(site, func, *values)
+        try:
+            outcome, layout, terms = self._applied(site, func, values, (args, kwargs), rule or Generic())
+        except UnsupportedModel:
+            if rule is None:
+                raise
+            outcome, layout, terms = self._applied(site, func, values, (args, kwargs), Generic())
+        return self.tape.record(outcome, terms, layout) if terms and outcome.is_floating_point() else outcome
+
+    def _applied(
+        self, site: Site, func: Any, values: Any, originals: Any, rule: Rule
+    ) -> tuple[torch.Tensor, Layout, dict[int, Any]]:
+        bound, was = rule.bind(*values), rule.bind(*originals)
+        names = {n: v for n, v in was.items() if isinstance(v, torch.Tensor) and id(v) in self.tape.slots}
+        arguments = list(_tensors((*values[0], *values[1].values())))
+
+        def find(output: torch.Tensor) -> tuple[Layout, dict[int, Layout | None]]:
+            found = layout_at(self.tape.layouts, site, output, arguments, self.tape.rows)
+            if found is None or found.output is None:
+                raise _no_batch_axis(site, output, self.tape.rows)
+            return found.output, {id(t): part for t, part in zip(arguments, found.arguments, strict=False)}
+
+        call = Call(func, *values, bound, tuple(names), self.tape.rows, find)
+        outcome = rule.apply(call)
+        return outcome.output, call.layout, {id(names[n]): term for n, term in outcome.terms.items()}
+
+    def _traced(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        assert self.trace is not None
+        if isinstance(out, torch.Tensor):
+            self.trace.values[site] = _kept(out, args, kwargs)
+        return out
+
+    def _site(self, func: Any, private: list[Slot]) -> Site:
+        names = _names(func, private)
+        visit = self.visits.get(names, 0)
+        self.visits[names] = visit + 1
+        return (*names, visit)
+
+    def _values(self, args: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(self._value(value) for value in args)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            slot = self.tape.slots.get(id(value))
+            return value if slot is None else slot.value
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._value(part) for part in value) if type(value) in (tuple, list) else value
+        return value
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
+
+
+def _kept(output: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    return tuple(t.detach().clone() for t in (output, *_tensors((*args, *kwargs.values()))))
+
+
+def _name(func: Any) -> str:
+    return str(getattr(func, "__name__", func))
+
+
+def _names(func: Any, private: list[Slot]) -> tuple[str, str]:
+    return _name(func), ", ".join(slot.name for slot in private)
+
+
+def _no_batch_axis(site: Site, output: torch.Tensor, rows: int) -> NotPrivateError:
+    return NotPrivateError(
+        f"Expected the output of {site[0]} with {site[1]} to have one axis that grows with the batch of {rows} rows, got "
+        f"the shape {tuple(output.shape)}.",
+        remedy="Keep the batch axis apart from the others, and do not mix rows; `sfumato doctor` shows the place.",
+    )
+
+
+def _refuse_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    training = kwargs.get("training", args[5] if len(args) > 5 else False)
+    if training:
+        raise NotPrivateError(
+            f"Expected every layer to keep examples apart, got batch normalisation: {COUPLING}.",
+            remedy="Replace it by GroupNorm (`sfumato doctor --fix`), or freeze it with `.eval()`.",
+        )

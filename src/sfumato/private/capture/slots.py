@@ -1,0 +1,82 @@
+"""Private tensors of one pass: trainable parameters, and tensors made of parameters alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from sfumato.private.rules.base import Layout, Term
+
+
+@dataclass(eq=False)
+class Use:
+    """One use of a private tensor: its term, and G once the backward pass has been there."""
+
+    term: Term
+    layout: Layout
+    versions: tuple[int, ...]
+    grad: torch.Tensor | None = None
+
+
+@dataclass(eq=False)
+class Slot:
+    """A private tensor.
+
+    Args:
+        tensor: the parameter, or a tensor made of parameters alone with its graph.
+        name: of the parameter, or of what it is made of.
+        leaves: names of the parameters that it is made of; its own name for a parameter.
+        same_norm: whether the map from the parameter only moves numbers about, so that norms agree.
+    """
+
+    tensor: torch.Tensor
+    name: str
+    leaves: tuple[str, ...]
+    derived: bool = False
+    same_norm: bool = True
+    uses: list[Use] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.value = self.tensor.detach()
+
+
+@dataclass(eq=False)
+class Settled:
+    """Gradients of all units with respect to one private tensor: as they are, or as what they are a product of.
+
+    Args:
+        squared: squared norms [units].
+        dense: [units, *shape], or None.
+        term: with `grad`, where nothing was instantiated.
+        grad: G, rows first.
+    """
+
+    squared: torch.Tensor
+    dense: torch.Tensor | None = None
+    term: Term | None = None
+    grad: torch.Tensor | None = None
+
+    def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
+        """The sum of factors[unit] times the unit's gradient; units with a factor of 0 count as zero, whatever they are."""
+        bad = ~self.squared.isfinite()
+        if bool(bad.any()):
+            self._drop(bad)
+        if self.dense is not None:
+            flat = self.dense.reshape(len(factors), -1)
+            return torch.mv(flat.T, factors.to(flat.dtype)).view(self.dense.shape[1:])
+        assert self.term is not None
+        assert self.grad is not None
+        return self.term.weighted_sum(self.grad, factors.to(self.grad.dtype))
+
+    def _drop(self, bad: torch.Tensor) -> None:
+        if self.dense is not None:
+            self.dense[bad] = 0
+        if self.term is not None and self.grad is not None:
+            self.grad = _zeroed(self.grad, bad)
+            self.term.saved = tuple(_zeroed(saved, bad) for saved in self.term.saved)
+
+
+def _zeroed(tensor: torch.Tensor, bad: torch.Tensor) -> torch.Tensor:
+    rows = bad.repeat_interleave(len(tensor) // len(bad))
+    return tensor.masked_fill(rows.view(-1, *[1] * (tensor.dim() - 1)), 0)

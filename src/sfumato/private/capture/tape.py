@@ -1,0 +1,184 @@
+"""What one forward and backward pass leaves behind: every use of every private tensor, settled as gradients arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sfumato.errors import NotPrivateError
+from sfumato.private.capture.layouts import Site, SiteLayout
+from sfumato.private.capture.slots import Settled, Slot, Use
+from sfumato.private.capture.tap import tapped
+from sfumato.private.costs import Chooser
+from sfumato.private.rules.base import Layout, Term, rows_first
+
+
+class Tape:
+    """The uses of the private tensors of one pass.
+
+    Args:
+        parameters: the private ones by name.
+        rows: in the batch.
+        units: of privacy in the batch; each has rows / units rows, one after the other.
+        layouts: by site, from runs on two and three rows.
+        chooser: of the way to get each norm.
+        buffers: kept between passes for gradients of units, by name and shape.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        rows: int,
+        units: int,
+        layouts: Mapping[Site, SiteLayout],
+        chooser: Chooser,
+        buffers: dict[Any, torch.Tensor],
+    ) -> None:
+        self.rows, self.units, self.layouts = rows, units, layouts
+        self.chooser, self.buffers = chooser, buffers
+        self.parameters = dict(parameters)
+        self.slots = {id(tensor): Slot(tensor, name, (name,)) for name, tensor in parameters.items()}
+        self.settled: dict[int, Settled] = {}
+        self.ways: dict[str, str] = {}
+
+    def derive(self, output: torch.Tensor, parents: Sequence[Slot], function: str, *, same_norm: bool) -> None:
+        """Track a tensor that was made of parameters alone."""
+        leaves = tuple(dict.fromkeys(leaf for parent in parents for leaf in parent.leaves))
+        moved = same_norm and all(parent.same_norm for parent in parents)
+        names = ", ".join(parent.name for parent in parents)
+        self.slots[id(output)] = Slot(output, f"{function}({names})", leaves, True, moved)
+
+    def record(self, output: torch.Tensor, terms: Mapping[int, Term], layout: Layout) -> torch.Tensor:
+        """Note a use of private tensors (by their identity) at this output, and wait for its gradient."""
+        uses = []
+        for identity, term in terms.items():
+            use = Use(term, layout, tuple(saved._version for saved in term.saved))
+            self.slots[identity].uses.append(use)
+            uses.append((self.slots[identity], use))
+        return tapped(output, lambda grad: self._arrived(uses, grad))
+
+    def _arrived(self, uses: Sequence[tuple[Slot, Use]], grad: torch.Tensor) -> None:
+        for slot, use in uses:
+            _refuse_overwritten(slot, use)
+            first = rows_first(grad, use.layout)
+            first = first.float() if first.dtype in (torch.bfloat16, torch.float16) else first
+            if use.grad is not None:
+                raise NotPrivateError(
+                    f"Expected one backward pass, got a second gradient at a use of {slot.name}.",
+                    remedy="Call the loss once per batch; sfumato runs the backward pass.",
+                )
+            use.grad = first
+            if len(slot.uses) == 1 and self._alone(slot):
+                self.settled[id(slot.tensor)] = self._settle(slot, use.term, first)
+                use.grad = first[:0]  # told apart from "no gradient came"
+
+    def _alone(self, slot: Slot) -> bool:
+        """Whether nothing else leads to the slot's parameters, so that norms can be taken at once."""
+        if not slot.same_norm or len(slot.leaves) > 1:
+            return False
+        return not any(
+            other is not slot and other.uses and slot.leaves[0] in other.leaves for other in self._used_slots()
+        )
+
+    def _used_slots(self) -> list[Slot]:
+        return [slot for slot in self.slots.values() if slot.uses]
+
+    def _settle(self, slot: Slot, term: Term, grad: torch.Tensor, *, dense: bool = False) -> Settled:
+        way = self.chooser.way(term, grad, self.units, dense=dense)
+        self.ways[slot.name] = way
+        if way.startswith("gram"):
+            return Settled(term.squared_norms(grad, self.units, way), term=term, grad=grad)
+        gradients = term.instantiate(grad, self.units, way, self._buffer(slot, term, grad))
+        return Settled(_squares(gradients), dense=gradients)
+
+    def _buffer(self, slot: Slot, term: Term, grad: torch.Tensor) -> torch.Tensor:
+        key = (slot.name, self.units, tuple(term.shape), grad.dtype, grad.device)
+        if key not in self.buffers:
+            self.buffers[key] = grad.new_empty(self.units, *term.shape)
+        return self.buffers[key]
+
+    def finish(self) -> dict[str, Settled]:
+        """Gradients by parameter; parameters without any use or gradient are left out (their gradient is zero)."""
+        for slot in self._used_slots():
+            if id(slot.tensor) not in self.settled:
+                joined = self._join(slot)
+                if joined is not None:
+                    self.settled[id(slot.tensor)] = joined
+        found: dict[str, Settled] = {}
+        for name in self.parameters:
+            parts = [s for s in self._used_slots() if name in s.leaves and id(s.tensor) in self.settled]
+            if parts:
+                found[name] = self._for_parameter(name, parts)
+        return found
+
+    def _join(self, slot: Slot) -> Settled | None:
+        """All uses of one tensor together: as one use with more rows where the rule can, else added up."""
+        uses = [use for use in slot.uses if use.grad is not None]
+        if not uses:
+            return None
+        terms, grads = [use.term for use in uses], [use.grad for use in uses if use.grad is not None]
+        only_dense = not self._alone(slot)
+        if len(uses) == 1:
+            return self._settle(slot, terms[0], grads[0], dense=only_dense)
+        joined = type(terms[0]).joined(terms, grads, self.units) if len({type(t) for t in terms}) == 1 else None
+        if joined is not None:
+            return self._settle(slot, *joined, dense=only_dense)
+        total = self._settle(slot, terms[0], grads[0], dense=True).dense
+        assert total is not None
+        for term, grad in zip(terms[1:], grads[1:], strict=True):
+            total += term.instantiate(grad, self.units, self.chooser.way(term, grad, self.units, dense=True))
+        return Settled(_squares(total), dense=total)
+
+    def _for_parameter(self, name: str, parts: Sequence[Slot]) -> Settled:
+        """From gradients with respect to the tensors made of a parameter to those with respect to the parameter."""
+        first = self.settled[id(parts[0].tensor)]
+        if len(parts) == 1 and not parts[0].derived:
+            return first
+        if len(parts) == 1 and parts[0].same_norm and len(parts[0].leaves) == 1:
+            return Settled(first.squared, term=_Mapped(self.parameters[name], parts[0].tensor, first), grad=first.squared)
+        total: torch.Tensor | None = None
+        for slot in parts:
+            here = self.settled[id(slot.tensor)].dense
+            assert here is not None
+            mapped = _pulled_back(slot.tensor, self.parameters[name], here) if slot.derived else here
+            total = mapped if total is None else total + mapped
+        assert total is not None
+        return Settled(_squares(total), dense=total)
+
+
+class _Mapped(Term):
+    """Gradients with respect to a tensor that is its parameter with the numbers moved about: mapped after the sum."""
+
+    def __init__(self, parameter: torch.Tensor, derived: torch.Tensor, settled: Settled) -> None:
+        self.parameter, self.derived, self.settled = parameter, derived, settled
+        self.shape = parameter.shape
+
+    def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
+        assert self.settled.dense is not None
+        return _pulled_back(self.derived, self.parameter, self.settled.dense)
+
+    def weighted_sum(self, grad: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        total = self.settled.weighted_sum(factors)
+        return torch.autograd.grad(self.derived, self.parameter, total.to(self.derived.dtype), retain_graph=True)[0]
+
+
+def _pulled_back(derived: torch.Tensor, parameter: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """[units, *derived] to [units, *parameter] by the chain rule, for all units at once."""
+    return torch.autograd.grad(
+        derived, parameter, gradients.to(derived.dtype), is_grads_batched=True, retain_graph=True, allow_unused=False
+    )[0]
+
+
+def _squares(gradients: torch.Tensor) -> torch.Tensor:
+    """[units], squared norms; `vector_norm` is an order of magnitude faster than squares and a sum."""
+    return torch.linalg.vector_norm(gradients.flatten(1), dim=1).square()
+
+
+def _refuse_overwritten(slot: Slot, use: Use) -> None:
+    if any(saved._version != version for saved, version in zip(use.term.saved, use.versions, strict=True)):
+        raise NotPrivateError(
+            f"Expected the input of the layer with {slot.name} to stay as it was, got one that was written to later.",
+            remedy="Use the operation that is not in place after it (for instance `relu` without `inplace=True`).",
+        )

@@ -1,0 +1,187 @@
+"""The clipped sum of one physical batch: forward, backward, norms, clip, sum. Nothing is released here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from sfumato.errors import NotPrivateError, UsageError
+from sfumato.private.capture.layouts import Site, SiteLayout, Trace, compare
+from sfumato.private.capture.mode import Capture
+from sfumato.private.capture.slots import Settled
+from sfumato.private.capture.tape import Tape
+from sfumato.private.costs import Chooser
+
+Losses = Callable[[], torch.Tensor]
+Factors = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Clipped(NamedTuple):
+    """What a physical batch adds to the step.
+
+    Args:
+        squared: squared norms [units, parameters], non-finite where an example was.
+        loss: the sum of the weighted losses, private: for tests and for the trainer's own eyes.
+    """
+
+    squared: torch.Tensor
+    loss: torch.Tensor
+
+
+@dataclass(eq=False)
+class Engine:
+    """Clipped sums over the private parameters of one network.
+
+    Args:
+        module: the user's own network; it is neither wrapped nor changed.
+        chooser: of kernels.
+    """
+
+    module: nn.Module
+    chooser: Chooser = field(default_factory=Chooser)
+    layouts: dict[Site, SiteLayout] = field(default_factory=dict)
+    ways: dict[str, str] = field(default_factory=dict)
+    buffers: dict[Any, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """The private parameters: all that ask for a gradient."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def zeros(self) -> dict[str, torch.Tensor]:
+        """Empty sums, float32 or better."""
+        return {
+            name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            for name, p in self.parameters.items()
+        }
+
+    def learn(self, losses_on: Callable[[tuple[int, ...]], torch.Tensor]) -> None:
+        """Find the batch axes by running on two rows, on three, and on two of which one is another.
+
+        Args:
+            losses_on: the losses of these rows of some batch of at least three.
+        """
+        traces = []
+        for rows in ((0, 1), (0, 1, 2), (0, 2)):
+            trace = Trace()
+            with torch.random.fork_rng(), self._mode(self._tape(len(rows), len(rows)), trace):
+                torch.manual_seed(0)
+                losses_on(rows)
+            traces.append(trace)
+        self.layouts = compare(*traces)
+
+    def add(
+        self, losses: Losses, weights: torch.Tensor, units: int, factors: Factors, sums: Mapping[str, torch.Tensor]
+    ) -> Clipped:
+        """Add the clipped gradients of a physical batch to `sums`.
+
+        Args:
+            losses: runs the network and gives one loss per row, [rows].
+            weights: of each row in its unit's loss, [rows]; 0 for padding.
+            units: of privacy in the batch, each with rows / units rows.
+            factors: squared norms [units, parameters] to multipliers of the same shape.
+            sums: by parameter name.
+
+        Raises:
+            NotPrivateError: if a gradient reached a parameter past the recorded uses, a buffer was written to, or the
+                losses are not one per row.
+        """
+        squared, settled, loss = self.gradients(losses, weights, units)
+        multipliers = factors(squared)
+        multipliers = torch.where(squared.isfinite().all(dim=1, keepdim=True), multipliers, 0)
+        for index, name in enumerate(self.parameters):
+            if name in settled:
+                part = settled[name]
+                part.squared = squared.sum(dim=1)  # an example that is not finite anywhere counts as zero everywhere
+                sums[name].add_(part.weighted_sum(multipliers[:, index]).to(sums[name].dtype))
+        return Clipped(squared, loss)
+
+    def gradients(
+        self, losses: Losses, weights: torch.Tensor, units: int
+    ) -> tuple[torch.Tensor, dict[str, Settled], torch.Tensor]:
+        """Squared norms [units, parameters], the gradients by parameter, and the weighted loss."""
+        parameters = self.parameters
+        self._refuse_gradients(parameters, "before")
+        tape = self._tape(len(weights), units)
+        buffers = _versions(self.module)
+        with self._mode(tape, None):
+            values = losses()
+        _check_losses(values, len(weights))
+        total = (values * weights.to(values.dtype)).sum()
+        if total.requires_grad:
+            total.backward()
+        self._refuse_gradients(parameters, "after", total)
+        _refuse_written(self.module, buffers)
+        settled = tape.finish()
+        self.ways = tape.ways
+        squared = torch.zeros(units, len(parameters), dtype=torch.float32, device=weights.device)
+        squared = squared.to(torch.promote_types(values.dtype, torch.float32))
+        for index, name in enumerate(parameters):
+            if name in settled:
+                squared[:, index] = settled[name].squared
+        return squared, settled, total.detach()
+
+    def _tape(self, rows: int, units: int) -> Tape:
+        return Tape(self.parameters, rows, units, self.layouts, self.chooser, self.buffers)
+
+    def _mode(self, tape: Tape, trace: Trace | None) -> Capture:
+        frozen = [p for p in self.module.parameters() if not p.requires_grad]
+        return Capture(tape, [*frozen, *self.module.buffers()], trace)
+
+    def _refuse_gradients(
+        self, parameters: Mapping[str, torch.Tensor], when: str, total: torch.Tensor | None = None
+    ) -> None:
+        for name, parameter in parameters.items():
+            if parameter.grad is None:
+                continue
+            if when == "before":
+                parameter.grad = None
+                continue
+            parameter.grad = None
+            raise NotPrivateError(
+                f"Expected every use of {name} to be recorded, got a gradient past the record, by "
+                f"{_operation(total, parameter)}.",
+                remedy="Use torch operations that a function mode can see, or train with a loop of single examples "
+                "(`method='loop'`).",
+            )
+
+
+def _check_losses(losses: torch.Tensor, rows: int) -> None:
+    if not isinstance(losses, torch.Tensor) or losses.shape != (rows,):
+        raise NotPrivateError(
+            f"Expected one loss per row, shape ({rows},), got {getattr(losses, 'shape', type(losses))}.",
+            remedy='Use reduction="none" and average over everything but the rows.',
+        )
+
+
+def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+    return {name: (id(buffer), buffer._version) for name, buffer in module.named_buffers()}
+
+
+def _refuse_written(module: nn.Module, before: Mapping[str, tuple[int, int]]) -> None:
+    for name, now in _versions(module).items():
+        if before.get(name) != now:
+            raise NotPrivateError(
+                f"Expected the forward pass to leave buffers alone, got {name} written to: it would carry examples into "
+                "the released state without noise.",
+                remedy="Replace the layer (`sfumato doctor --fix`), or freeze it with `.eval()`.",
+            )
+
+
+def _operation(total: torch.Tensor | None, parameter: torch.Tensor) -> str:
+    """The name of the graph node through which a gradient reached the parameter."""
+    todo, seen = [None if total is None else total.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for following, _ in node.next_functions:
+            if getattr(following, "variable", None) is parameter:
+                return str(node.name())
+            todo.append(following)
+    return "an operation that torch's graph does not name"

@@ -1,0 +1,1 @@
+"""Per-example gradients of torch operations, one file per operation."""

@@ -1,0 +1,206 @@
+"""Convolutions in one to three dimensions: the gradient of each unit, or its norm alone, by the cheapest exact way.
+
+- "kernel": the library's own weight-gradient kernel, once per unit;
+- "unfold": patches times G, batched (per group);
+- "gram": no gradient at all: with K the Gram matrix of the padded pixels, the Gram matrix of the patches is the sum of
+  K over the kernel's offsets, so patches are never written down (two dimensions, small maps).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from sfumato.errors import UnsupportedModel
+from sfumato.private.rules.base import Call, Function, Outcome, Rule, Term, scaled_rows
+from sfumato.private.rules.rounding import gram_norms
+from sfumato.private.rules.sums import ChannelSum
+
+GRAM_PIXELS = 600  # beyond that many padded pixels the Gram matrix of the pixels is never the cheapest
+
+
+class Geometry(NamedTuple):
+    """Of a convolution; one number per spatial axis, but `groups`."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+
+class Conv(Rule):
+    """`conv1d`, `conv2d`, `conv3d`: other padding modes pad first, and are seen here as convolutions without padding."""
+
+    name = "conv"
+    signature = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+    @classmethod
+    def functions(cls) -> tuple[Function, ...]:
+        return (torch.conv1d, torch.conv2d, torch.conv3d)
+
+    def apply(self, call: Call) -> Outcome:
+        output, weight = call.run(), call.bound["weight"]
+        axes = weight.dim() - 2
+        seen = _batched(call, axes)
+        stride, dilation = (_each(call.get(name, 1), axes) for name in ("stride", "dilation"))
+        before, after = _padding(call.get("padding", 0), weight.shape[2:], dilation)
+        if before != after:
+            seen = F.pad(seen, [size for pair in zip(before[::-1], after[::-1], strict=True) for size in pair])
+            before = (0,) * axes
+        geometry = Geometry(stride, before, dilation, call.get("groups", 1))
+        return Outcome(output, _terms(call, ConvWeight(seen, weight, geometry)))
+
+
+class ConvTransposed(Rule):
+    """`conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`."""
+
+    name = "conv-transposed"
+    signature = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+
+    @classmethod
+    def functions(cls) -> tuple[Function, ...]:
+        return (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+
+    def apply(self, call: Call) -> Outcome:
+        output, weight = call.run(), call.bound["weight"]
+        axes = weight.dim() - 2
+        stride, padding, output_padding, dilation = (
+            _each(call.get(name, default), axes)
+            for name, default in (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1))
+        )
+        geometry = Geometry(stride, padding, dilation, call.get("groups", 1), True, output_padding)
+        return Outcome(output, _terms(call, ConvWeight(_batched(call, axes), weight, geometry)))
+
+
+class ConvWeight(Term):
+    """The weight of a convolution, [p, d / groups, *kernel] (transposed: [d, p / groups, *kernel]).
+
+    Args:
+        seen: A, [rows, channels, *positions].
+        weight: its value; only its shape and type are used.
+        geometry: with the same padding on both sides.
+    """
+
+    def __init__(self, seen: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> None:
+        self.saved, self.weight, self.geometry = (seen,), weight, geometry
+        self.shape = weight.shape
+
+    def ways(self, grad: torch.Tensor, units: int) -> tuple[str, ...]:
+        g, two = self.geometry, self.weight.dim() == 4 and not self.geometry.transposed
+        if not two:
+            return ("kernel",)
+        pixels = prod(size + 2 * pad for size, pad in zip(self.saved[0].shape[2:], g.padding, strict=True))
+        return ("kernel", "unfold", "gram") if pixels <= GRAM_PIXELS and len(grad) == units else ("kernel", "unfold")
+
+    def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
+        out = grad.new_empty(units, *self.shape) if out is None else out
+        return self._unfolded(grad, units, out) if way == "unfold" else self._each_unit(grad, units, out)
+
+    def _each_unit(self, grad: torch.Tensor, units: int, out: torch.Tensor) -> torch.Tensor:
+        rows = len(grad) // units
+        for unit in range(units):
+            here = slice(unit * rows, (unit + 1) * rows)
+            out[unit] = self._summed(grad[here], self.saved[0][here])
+        return out
+
+    def _unfolded(self, grad: torch.Tensor, units: int, out: torch.Tensor) -> torch.Tensor:
+        g, kernel = self.geometry, self.shape[2:]
+        patches = F.unfold(self.saved[0].to(grad.dtype), kernel, g.dilation, g.padding, g.stride)  # [rows, d * k, T]
+        left = grad.reshape(len(grad) * g.groups, self.shape[0] // g.groups, -1)
+        right = patches.reshape(len(grad) * g.groups, -1, patches.shape[-1]).transpose(1, 2)
+        if len(grad) == units:
+            torch.bmm(left, right, out=out.view(units * g.groups, self.shape[0] // g.groups, -1))
+            return out
+        per_row = torch.bmm(left, right).reshape(units, -1, *self.shape)
+        return torch.sum(per_row, dim=1, out=out)
+
+    def squared_norms(self, grad: torch.Tensor, units: int, way: str) -> torch.Tensor:
+        geometry = self.geometry
+        seen = self.saved[0].to(grad.dtype)
+        padded = F.pad(seen, [pad for pad in geometry.padding[::-1] for _ in range(2)])
+        x = padded.reshape(units * geometry.groups, -1, *padded.shape[2:])
+        g = grad.reshape(units * geometry.groups, self.shape[0] // geometry.groups, -1)
+        patches = patch_gram(x, self.shape[2:], geometry, grad.shape[2:])
+        return gram_norms(patches, torch.bmm(g.transpose(1, 2), g)).view(units, -1).sum(1)
+
+    def weighted_sum(self, grad: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        return self._summed(scaled_rows(grad, factors), self.saved[0])
+
+    def _summed(self, grad: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        g = self.geometry
+        output_padding = g.output_padding or (0,) * len(g.stride)
+        return torch.ops.aten.convolution_backward(
+            grad, seen.to(grad.dtype), self.weight.to(grad.dtype), None, g.stride, g.padding, g.dilation, g.transposed,
+            output_padding, g.groups, [False, True, False],
+        )[1]  # fmt: skip
+
+
+def patch_gram(x: torch.Tensor, kernel: torch.Size, geometry: Geometry, positions: torch.Size) -> torch.Tensor:
+    """Gram matrix of the patches of a convolution, from the Gram matrix of the pixels.
+
+    With U the patches and K = X^T X over channels, (U U^T)[t, s] = sum over kernel offsets o of K[t + o, s + o].
+
+    Args:
+        x: padded pixels [n, channels, H, W].
+        kernel: its two sides.
+        geometry: stride and dilation are used.
+        positions: of the output, (h, w).
+
+    Returns:
+        [n, h * w, h * w].
+    """
+    n, _, height, width = x.shape
+    pixels = x.flatten(2)
+    gram = torch.bmm(pixels.transpose(1, 2), pixels).view(n, height, width, height, width)
+    total: torch.Tensor | None = None
+    for offsets in product(range(kernel[0]), range(kernel[1])):
+        first, second = (
+            slice(o * d, o * d + (size - 1) * s + 1, s)
+            for o, d, s, size in zip(offsets, geometry.dilation, geometry.stride, positions, strict=True)
+        )
+        part = gram[:, first, second, first, second]
+        total = part.clone(memory_format=torch.contiguous_format) if total is None else total.add_(part)
+    assert total is not None
+    return total.view(n, prod(positions), prod(positions))
+
+
+def _terms(call: Call, weight: ConvWeight) -> dict[str, Term]:
+    terms: dict[str, Term] = {"weight": weight} if "weight" in call.private else {}
+    if "bias" in call.private:
+        terms["bias"] = ChannelSum(call.bound["bias"].shape, 1)
+    return terms
+
+
+def _batched(call: Call, axes: int) -> torch.Tensor:
+    seen = call.bound["input"]
+    if seen.dim() != axes + 2 or call.layout.axis != 0:
+        raise UnsupportedModel(
+            f"Expected a batch [rows, channels, ...] with {axes + 2} axes at {call.function.__name__}, got "
+            f"{tuple(seen.shape)}.",
+            remedy="Keep the batch axis in front of convolutions.",
+        )
+    return call.rows_of("input")
+
+
+def _each(value: int | tuple[int, ...] | list[int], axes: int) -> tuple[int, ...]:
+    numbers = (value,) if isinstance(value, int) else tuple(value)
+    return numbers * axes if len(numbers) == 1 else numbers
+
+
+def _padding(
+    value: int | str | tuple[int, ...], kernel: torch.Size, dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Padding before and after; "same" with an even reach has one more after."""
+    if not isinstance(value, str):
+        both = _each(value, len(kernel))
+        return both, both
+    if value == "valid":
+        return (0,) * len(kernel), (0,) * len(kernel)
+    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
