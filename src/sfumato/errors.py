@@ -27,6 +27,10 @@ class NotPrivateError(SfumatoError):
     """Going on would make a privacy guarantee false."""
 
 
+class NotCaptured(NotPrivateError):
+    """A use of a private parameter cannot be followed in one pass; a loop of single examples still can."""
+
+
 class NotApplicable(SfumatoError):
     """A method cannot be used here; the message is the reason that reaches the record."""
 

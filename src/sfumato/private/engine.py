@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sfumato.errors import NotPrivateError, UsageError
+from sfumato.errors import NotCaptured, NotPrivateError
 from sfumato.private.capture.layouts import Site, SiteLayout, Trace, compare
 from sfumato.private.capture.mode import Capture
 from sfumato.private.capture.slots import Settled
@@ -52,13 +52,6 @@ class Engine:
         """The private parameters: all that ask for a gradient."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def zeros(self) -> dict[str, torch.Tensor]:
-        """Empty sums, float32 or better."""
-        return {
-            name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-            for name, p in self.parameters.items()
-        }
-
     def learn(self, losses_on: Callable[[tuple[int, ...]], torch.Tensor]) -> None:
         """Find the batch axes by running on two rows, on three, and on two of which one is another.
 
@@ -75,7 +68,7 @@ class Engine:
         self.layouts = compare(*traces)
 
     def add(
-        self, losses: Losses, weights: torch.Tensor, units: int, factors: Factors, sums: Mapping[str, torch.Tensor]
+        self, losses: Losses, weights: torch.Tensor, units: int, factors: Factors, sums: dict[str, torch.Tensor]
     ) -> Clipped:
         """Add the clipped gradients of a physical batch to `sums`.
 
@@ -84,7 +77,7 @@ class Engine:
             weights: of each row in its unit's loss, [rows]; 0 for padding.
             units: of privacy in the batch, each with rows / units rows.
             factors: squared norms [units, parameters] to multipliers of the same shape.
-            sums: by parameter name.
+            sums: by parameter name, float32 or better; a parameter that no unit used is left out.
 
         Raises:
             NotPrivateError: if a gradient reached a parameter past the recorded uses, a buffer was written to, or the
@@ -97,7 +90,9 @@ class Engine:
             if name in settled:
                 part = settled[name]
                 part.squared = squared.sum(dim=1)  # an example that is not finite anywhere counts as zero everywhere
-                sums[name].add_(part.weighted_sum(multipliers[:, index]).to(sums[name].dtype))
+                total = part.weighted_sum(multipliers[:, index])
+                total = total.to(torch.promote_types(total.dtype, torch.float32))
+                sums[name] = sums[name].add_(total) if name in sums else total
         return Clipped(squared, loss)
 
     def gradients(
@@ -142,7 +137,7 @@ class Engine:
                 parameter.grad = None
                 continue
             parameter.grad = None
-            raise NotPrivateError(
+            raise NotCaptured(
                 f"Expected every use of {name} to be recorded, got a gradient past the record, by "
                 f"{_operation(total, parameter)}.",
                 remedy="Use torch operations that a function mode can see, or train with a loop of single examples "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sfumato.errors import NotPrivateError, UnsupportedModel
+from sfumato.errors import NotCaptured, NotPrivateError, UnsupportedModel
 from sfumato.private.capture.layouts import Site, Trace, layout_at
 from sfumato.private.capture.opened import opened
 from sfumato.private.capture.slots import Slot
@@ -209,8 +209,8 @@ def _names(func: Any, private: list[Slot]) -> tuple[str, str]:
     return _name(func), ", ".join(slot.name for slot in private)
 
 
-def _no_batch_axis(site: Site, output: torch.Tensor, rows: int) -> NotPrivateError:
-    return NotPrivateError(
+def _no_batch_axis(site: Site, output: torch.Tensor, rows: int) -> NotCaptured:
+    return NotCaptured(
         f"Expected the output of {site[0]} with {site[1]} to have one axis that grows with the batch of {rows} rows, got "
         f"the shape {tuple(output.shape)}.",
         remedy="Keep the batch axis apart from the others, and do not mix rows; `sfumato doctor` shows the place.",

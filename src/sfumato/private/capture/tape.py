@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sfumato.errors import NotPrivateError
+from sfumato.errors import NotCaptured, NotPrivateError
 from sfumato.private.capture.layouts import Site, SiteLayout
 from sfumato.private.capture.slots import Settled, Slot, Use
 from sfumato.private.capture.tap import tapped
@@ -178,7 +178,7 @@ def _squares(gradients: torch.Tensor) -> torch.Tensor:
 
 def _refuse_overwritten(slot: Slot, use: Use) -> None:
     if any(saved._version != version for saved, version in zip(use.term.saved, use.versions, strict=True)):
-        raise NotPrivateError(
+        raise NotCaptured(
             f"Expected the input of the layer with {slot.name} to stay as it was, got one that was written to later.",
             remedy="Use the operation that is not in place after it (for instance `relu` without `inplace=True`).",
         )

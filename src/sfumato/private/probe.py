@@ -1,0 +1,127 @@
+"""Does any example move another one's gradient, and does the record account for the whole gradient?
+
+Clipping bounds one unit's influence only if its gradient depends on nobody else. The probe runs the network on three
+rows of a batch, replaces one of them (by another row, and by an extreme one), with the same random numbers, and demands
+that losses and gradients of the others stay where they were. It also compares the sum of the recorded gradients with
+what autograd computes without any record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from sfumato.errors import NotCaptured, NotPrivateError
+from sfumato.private.engine import Engine
+
+LossOf = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+ROWS = 3
+EXTREME = 1e3
+COUPLED = 1e-4  # relative; far above rounding, which rows of one shape hardly show
+MISSING = {torch.float64: 1e-6, torch.float32: 2e-2}
+SEED = 1299709
+
+
+class _Seen(NamedTuple):
+    losses: torch.Tensor  # [rows]
+    gradients: torch.Tensor  # [rows, all parameters]
+
+
+def probe(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor], *, complete: bool) -> None:
+    """Refuse a network or a loss under which per-example clipping would bound nothing.
+
+    Args:
+        engine: of the network.
+        loss: tensors with rows first to losses [rows].
+        rows: tensors of exactly `ROWS` + 1 rows; the last replaces another one.
+        complete: whether to compare with autograd's own gradient as well.
+
+    Raises:
+        NotPrivateError: if examples are coupled.
+        NotCaptured: if the record is not the whole gradient.
+    """
+    here = [tensor[:ROWS] for tensor in rows]
+    seen = _gradients(engine, loss, here)
+    if complete:
+        _refuse_incomplete(engine, loss, here, seen)
+    for position, extreme in ((0, False), (ROWS - 1, False), (1, True)):
+        moved = [_replaced(tensor, position, extreme=extreme) for tensor in rows]
+        again = _gradients(engine, loss, moved)
+        others = [row for row in range(ROWS) if row != position]
+        _refuse_coupled(seen, again, others)
+
+
+def _replaced(tensor: torch.Tensor, position: int, *, extreme: bool) -> torch.Tensor:
+    found = tensor[:ROWS].clone()
+    found[position] = tensor[ROWS]
+    if extreme and found.is_floating_point():
+        found[position] *= EXTREME
+    return found
+
+
+def _gradients(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor]) -> _Seen:
+    values: list[torch.Tensor] = []
+
+    def losses() -> torch.Tensor:
+        found = loss(rows)
+        values.append(found.detach().double())
+        return found
+
+    parts = []
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        weights = torch.ones(ROWS, device=rows[0].device)
+        squared, settled, _ = engine.gradients(losses, weights, ROWS)
+        for row in range(ROWS):
+            only = torch.zeros(ROWS, device=squared.device)
+            only[row] = 1
+            parts.append(
+                torch.cat(
+                    [
+                        settled[name].weighted_sum(only).double().reshape(-1)
+                        if name in settled
+                        else torch.zeros(parameter.numel(), dtype=torch.float64, device=squared.device)
+                        for name, parameter in engine.parameters.items()
+                    ]
+                )
+            )
+    return _Seen(values[0], torch.stack(parts))
+
+
+def _refuse_coupled(before: _Seen, after: _Seen, others: Sequence[int]) -> None:
+    for row in others:
+        scale = float(before.gradients[row].norm()) + 1e-30
+        moved = float((before.gradients[row] - after.gradients[row]).norm()) / scale
+        loss_scale = abs(float(before.losses[row])) + 1.0
+        loss_moved = abs(float(before.losses[row] - after.losses[row])) / loss_scale
+        if not (moved <= COUPLED and loss_moved <= COUPLED):
+            raise NotPrivateError(
+                f"Expected each example to have its own loss and gradient, got one that moved by {max(moved, loss_moved):.2g} "
+                "of itself when another example of the batch was replaced.",
+                remedy="Look for layers or losses that mix the batch (normalisation over it, a mean over other "
+                "examples, a step size chosen for all): `sfumato doctor` shows where.",
+            )
+
+
+def _refuse_incomplete(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor], seen: _Seen) -> None:
+    parameters = engine.parameters
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        total = loss(rows).sum()
+        found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    start, recorded = 0, seen.gradients.sum(dim=0)
+    scale = float(recorded.norm())
+    for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
+        here = recorded[start : start + parameter.numel()]
+        start += parameter.numel()
+        expected = torch.zeros_like(here) if gradient is None else gradient.detach().double().reshape(-1)
+        error = float((here - expected).norm())
+        if error > MISSING.get(parameter.dtype, 2e-2) * (float(expected.norm()) + 1e-3 * scale + 1e-12):
+            raise NotCaptured(
+                f"Expected the recorded gradient of {name} to be the whole of it, got one that differs by {error:.3g} "
+                f"from autograd's of norm {float(expected.norm()):.3g}.",
+                remedy="A use of the parameter was not recorded, or random numbers differ between two runs with one "
+                "seed; train with a loop of single examples (`method='loop'`).",
+            )

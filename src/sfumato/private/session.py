@@ -1,0 +1,289 @@
+"""A private training inside a user's own loop: the session samples, clips, adds noise, counts and keeps the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfumato.accounting.history import Event, History
+from sfumato.errors import NotCaptured, NotPrivateError, UsageError
+from sfumato.private.batches import Data, PhysicalSize, gathered, rows_by_unit
+from sfumato.private.clipping.base import ClippingState
+from sfumato.private.costs import Chooser
+from sfumato.private.engine import Engine
+from sfumato.private.loop import Loop
+from sfumato.private.noise.seeded import SeededNoise
+from sfumato.private.noise.source import NoiseSource
+from sfumato.private.noise.system import SystemNoise
+from sfumato.private.plan import Plan
+from sfumato.private.probe import ROWS, probe
+from sfumato.private.refusals import refuse_unsupported
+from sfumato.private.sampling.physical import PhysicalBatch, physical_batches
+from sfumato.seeding import stream
+from sfumato.types import Rows
+
+Loss = Callable[..., torch.Tensor]
+METHODS = ("auto", "capture", "loop")
+PROBE_RATE = 0.002
+
+
+class Charge(Protocol):
+    """Where steps are charged before they are released (a ledger's run)."""
+
+    def step(self) -> None:
+        """Charge one step, or refuse it."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What a step saw. Private: for the trainer's own eyes, never for release.
+
+    Args:
+        units: drawn.
+        not_finite: units whose gradient was not finite and counted as zero.
+        loss: mean over the drawn units' losses; NaN for an empty step.
+    """
+
+    units: int
+    not_finite: int
+    loss: float
+
+
+class Session:
+    """Private steps for one network; see `make`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        data: Data,
+        plan: Plan,
+        source: NoiseSource,
+        *,
+        unit_of: Rows | None,
+        method: str,
+        size: PhysicalSize,
+        charge: Charge | None,
+        chooser: Chooser | None,
+    ) -> None:
+        self.model, self.plan, self.source, self.charge = model, plan, source, charge
+        self._loss, self._data = loss, data
+        self.engine = Engine(model, chooser or Chooser.of_this_machine())
+        self.method, self.why_loop = method, ""
+        self.rows_of_unit = rows_by_unit(data, unit_of)
+        self.physical_batch_size = size.rows(plan)
+        self.steps_taken = 0
+        self.state: ClippingState = plan.clipping.initial_state(len(self.engine.parameters))
+        self._drawn: Rows | None = None
+        self._probed = False
+        self._last = StepFacts(0, 0, float("nan"))
+
+    @property
+    def history(self) -> History:
+        """One event: the steps that were taken. Stages before this session are the caller's to add."""
+        mechanism = self.plan.mechanism(audit_only=self.source.audit_only, steps=self.steps_taken)
+        purpose = f"DP-SGD, {self.steps_taken} steps"
+        return History((Event("training", purpose, len(self.rows_of_unit), mechanism),))
+
+    @property
+    def last(self) -> StepFacts:
+        """Facts of the last step."""
+        return self._last
+
+    def steps(self) -> Iterator[int]:
+        """Draw the units of each step in turn; ends after `plan.steps`, also when resumed from `steps_taken`."""
+        while self.steps_taken < self.plan.steps:
+            self._drawn = self.draw()
+            yield self.steps_taken
+
+    def draw(self) -> Rows:
+        """The units of the next step, int64."""
+        source = self.source.at("sample", self.steps_taken)
+        return self.plan.sampler.draw(len(self.rows_of_unit), source)
+
+    def backward(self, units: Rows | None = None) -> StepFacts:
+        """Clip and add up the gradients of the drawn units, charge the step, add noise, and leave it in `.grad`.
+
+        The parameters' `.grad` is then the noisy sum over the expected batch size: all that an optimiser may see.
+
+        Raises:
+            NotPrivateError: if anything would make the guarantee false; `.grad` stays empty.
+        """
+        if self.steps_taken >= self.plan.steps:
+            raise NotPrivateError(
+                f"Expected at most {self.plan.steps} steps, got one more.",
+                remedy="Plan for more steps; the noise was calibrated for these.",
+            )
+        drawn = self._drawn if units is None else units
+        if drawn is None:
+            raise UsageError("Expected a draw before the step.", remedy="Loop over `session.steps()`.")
+        self._drawn = None
+        sums: dict[str, torch.Tensor] = {}
+        norms, masks, losses = [], [], []
+        for batch in self._physical(drawn):
+            squared, loss = self._add(batch, sums)
+            norms.append(squared)
+            masks.append(torch.from_numpy(batch.mask.any(axis=1)))
+            losses.append(loss)
+        self._release(sums)
+        self._adapt(norms, masks)
+        self._last = _facts(norms, masks, losses, len(drawn))
+        self.steps_taken += 1
+        return self._last
+
+    def _physical(self, drawn: Rows) -> Iterator[PhysicalBatch]:
+        return physical_batches(
+            drawn,
+            self.rows_of_unit,
+            self.physical_batch_size,
+            self.plan.max_records_per_unit,
+            self.source.at("records", self.steps_taken),
+        )
+
+    def _add(self, batch: PhysicalBatch, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        copies = self.plan.augmentations
+        rows = torch.from_numpy(batch.rows).reshape(-1).repeat_interleave(copies)
+        mask = torch.from_numpy(batch.mask)
+        count = mask.sum(dim=1, keepdim=True).clamp(min=1) * copies
+        weights = (mask / count).reshape(-1).repeat_interleave(copies).float()
+        tensors = gathered(self._data, rows)
+        self._ensure_probed(tensors)
+        if self.method == "loop":
+            clipped = Loop(self.model).add(self._on, tensors, weights, len(mask), self._factors, sums)
+        else:
+            clipped = self.engine.add(lambda: self._on(tensors), weights, len(mask), self._factors, sums)
+        return clipped.squared, clipped.loss
+
+    def _on(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self._loss(self.model, *tensors)
+
+    def _factors(self, squared: torch.Tensor) -> torch.Tensor:
+        return self.plan.clipping.factors(squared, self.state) / self.plan.expected_batch_size
+
+    def _release(self, sums: Mapping[str, torch.Tensor]) -> None:
+        """Noise on every parameter, whether or not any unit used it; charged before anything can be seen."""
+        plan = self.plan
+        z = plan.clipping.gradient_noise_multiplier(plan.noise_multiplier, plan.expected_batch_size)
+        parameters = self.engine.parameters
+        std = z * plan.clipping.sensitivity(self.state, len(parameters)) / plan.expected_batch_size
+        if self.charge is not None:
+            self.charge.step()
+        for name, parameter in parameters.items():
+            total = sums.get(name)
+            if total is None:
+                total = torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
+            noisy = plan.noise.add(total.contiguous(), std, self.source.at("noise", self.steps_taken, name))
+            parameter.grad = noisy.to(parameter.dtype)
+
+    def _adapt(self, norms: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> None:
+        parameters = len(self.engine.parameters)
+        squared = torch.cat(list(norms)) if norms else torch.zeros(0, parameters)
+        mask = torch.cat(list(masks)) if masks else torch.zeros(0, dtype=torch.bool)
+        source = self.source.at("adapt", self.steps_taken)
+        self.state = self.plan.clipping.updated(self.state, squared, mask, source, self.plan.expected_batch_size)
+
+    def _ensure_probed(self, tensors: Sequence[torch.Tensor]) -> None:
+        """At the first batch, and now and then afterwards: no example may move another one's gradient."""
+        if self.method == "loop":
+            return
+        chance = float(stream(0, "probe", self.steps_taken).random())  # when it happens is no secret
+        if self._probed and chance >= PROBE_RATE:
+            return
+        rows = self._probe_rows(tensors)
+        try:
+            if not self._probed:
+                refuse_unsupported(self.model)
+                self.engine.learn(lambda index: self._on([tensor[list(index)] for tensor in rows]))
+            probe(self.engine, self._on, rows, complete=not self._probed)
+        except NotCaptured as error:
+            if self.method == "capture":
+                raise
+            self.method, self.why_loop = "loop", error.message
+        self._probed = True
+
+    def _probe_rows(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Four rows of the batch; small batches are filled up from the data."""
+        step = self.plan.augmentations
+        found = [tensor[::step][: ROWS + 1] for tensor in tensors]
+        missing = ROWS + 1 - len(found[0])
+        if missing <= 0:
+            return found
+        records = sum(len(rows) for rows in self.rows_of_unit)
+        more = gathered(self._data, torch.arange(missing) % records)
+        return [torch.cat([a, b]) for a, b in zip(found, more, strict=True)]
+
+
+def make(
+    model: nn.Module,
+    *,
+    plan: Plan,
+    data: Data,
+    loss: Loss,
+    audit_seed: int | None = None,
+    unit_of: Rows | None = None,
+    method: str = "auto",
+    physical_batch_size: int | None = None,
+    charge: Charge | None = None,
+    chooser: Chooser | None = None,
+) -> Session:
+    """Private training of a network as it is, in five lines of a user's own loop.
+
+        session = private.make(model, plan=plan, data=(x, y), loss=loss)
+        for step in session.steps():
+            session.backward()
+            optimizer.step()
+
+    Args:
+        model: any network; it is not wrapped, and its state dict stays as it is.
+        plan: all public numbers.
+        data: tensors with records first, or a function from int64 positions [rows] to a tuple of such tensors with a
+            `len`.
+        loss: model and tensors of some rows to one loss per row, [rows].
+        audit_seed: None for a release (noise from the operating system). A seed makes every draw repeatable, for audit
+            models only: the history is stamped so, and the weights must not be released as private.
+        unit_of: int64 [records], the unit of each record; by default each record is a unit.
+        method: "capture" (one pass), "loop" (single examples), or "auto": one pass where every use of every parameter
+            can be followed, else the loop, with the reason in `session.why_loop`.
+        physical_batch_size: rows that are computed at once; by default enough for nearly every draw.
+        charge: is told of each step before it is released; it may refuse.
+        chooser: of kernels; by default the machine's.
+
+    Raises:
+        NotPrivateError: if the network or the loss couples examples.
+    """
+    if method not in METHODS:
+        raise UsageError(f"Expected `method` to be one of {METHODS}, got {method!r}.")
+    source = SystemNoise() if audit_seed is None else SeededNoise(audit_seed, "private")
+    size = PhysicalSize(physical_batch_size)
+    return Session(
+        model, loss, data, plan, source,
+        unit_of=unit_of, method=method, size=size, charge=charge, chooser=chooser,
+    )  # fmt: skip
+
+
+def _facts(
+    norms: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], losses: Sequence[torch.Tensor], units: int
+) -> StepFacts:
+    bad = sum(
+        int((~squared.isfinite().all(dim=1) & mask).sum()) for squared, mask in zip(norms, masks, strict=True)
+    )
+    total = float(torch.stack([loss.double() for loss in losses]).sum()) if losses else float("nan")
+    return StepFacts(units, bad, total / max(1, units))
+
+
+def facts_of(session: Session) -> dict[str, Any]:
+    """Plain facts for a record: method, ways, steps. Nothing about any example."""
+    return {
+        "method": session.method,
+        "why_loop": session.why_loop,
+        "ways": dict(session.engine.ways),
+        "steps": session.steps_taken,
+        "noise": session.source.describe(),
+        "physical_batch_size": session.physical_batch_size,
+    }
