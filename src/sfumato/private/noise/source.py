@@ -24,7 +24,7 @@ from sfumato.types import Floats, Ints
 from sfumato.validate import at_least
 
 DOMAINS = {torch.float32: (FLOAT32, Domain.NORMAL_FLOAT32), torch.float64: (FLOAT64, Domain.NORMAL_FLOAT64)}
-Receive = Callable[[torch.Tensor, torch.Tensor], object]
+Receive = Callable[[Floats, Floats], object]  # a stretch of the tensor, and the normals for it in a scratch buffer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,7 +44,7 @@ class Desk:
 class NoiseSource(ABC):
     """A stream of independent standard normals, uniforms and integers.
 
-    All draws are made on the CPU. A source may be used from several threads; no number is handed out twice.
+    All draws are made on the CPU, on one thread. Several threads may use one source; no number is handed out twice.
     """
 
     audit_only: ClassVar[bool]
@@ -76,8 +76,7 @@ class NoiseSource(ABC):
         Raises:
             UsageError: for any other dtype (noise is drawn in float32 or better) or memory layout.
         """
-        flat = self.flat(out)
-        self._draw(flat, lambda here, values: here.copy_(values))
+        self._draw(self.flat(out), np.copyto)
         return out
 
     def add_(self, out: torch.Tensor, std: float) -> torch.Tensor:
@@ -87,8 +86,8 @@ class NoiseSource(ABC):
             UsageError: as `fill`, and for a negative or non-finite `std`.
         """
         finite_std(std)
-        flat = self.flat(out)
-        self._draw(flat, lambda here, values: here.add_(values.to(here.device), alpha=std))
+        scale = float(std)
+        self._draw(self.flat(out), lambda here, values: np.add(here, np.multiply(values, scale, out=values), out=here))
         return out
 
     def words(self, n: int) -> Ints:
@@ -143,15 +142,21 @@ class NoiseSource(ABC):
         return self._desk
 
     def _draw(self, flat: torch.Tensor, receive: Receive) -> None:
-        """Give `receive` each stretch of `flat` and the next normals for it, which are valid during the call only."""
+        """Give `receive` each stretch of `flat` and the next normals for it.
+
+        NumPy does the work, on one thread: torch's threads would meet at a barrier in every short operation.
+        """
         precision, domain = DOMAINS[flat.dtype]
+        array = flat.cpu().numpy()  # shares its memory with `flat` on the CPU
         desk = self._here()
         with desk.lock:
             first = desk.drawn[domain]
-            desk.drawn[domain] = first + flat.numel()
+            desk.drawn[domain] = first + len(array)
             if domain not in desk.work:
                 desk.work[domain] = Workspace.of(precision)
-            _draw_blocks(desk.keys, domain, desk.work[domain], first, flat, receive)
+            _draw_blocks(desk.keys, domain, desk.work[domain], first, array, receive)
+        if flat.device.type != "cpu":
+            flat.copy_(torch.from_numpy(array))
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         refuse_copy(self)
@@ -166,22 +171,20 @@ class NoiseSource(ABC):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.describe().items())})"
 
 
-def _draw_blocks(
-    keys: KeyStream, domain: Domain, work: Workspace, first: int, flat: torch.Tensor, receive: Receive
-) -> None:
+def _draw_blocks(keys: KeyStream, domain: Domain, work: Workspace, first: int, array: Floats, receive: Receive) -> None:
     """Normals number `first` and following of the stream, pass by pass.
 
     Every normal has its place in a numbered block, so the numbers do not depend on how a draw is cut into calls.
     """
     done = 0
-    while done < len(flat):
+    while done < len(array):
         block, skip = divmod(first + done, BLOCK)
-        wanted = skip + len(flat) - done
+        wanted = skip + len(array) - done
         blocks = min(BLOCKS_PER_PASS, -(-wanted // BLOCK))
         keys.write(work.bytes_of(blocks), domain, block * work.precision.block_bytes // BLOCK_BYTES)
         normals(work, blocks, work.normals[:blocks])
-        values = torch.from_numpy(work.normals[:blocks].reshape(-1)[skip:wanted])
-        receive(flat[done : done + len(values)], values)
+        values = work.normals[:blocks].reshape(-1)[skip:wanted]
+        receive(array[done : done + len(values)], values)
         done += len(values)
 
 
