@@ -60,10 +60,10 @@ class Tape:
         return tapped(output, lambda grad: self._arrived(uses, grad))
 
     def _arrived(self, uses: Sequence[tuple[Slot, Use]], grad: torch.Tensor) -> None:
+        first = rows_first(grad, uses[0][1].layout)  # one output, so one layout: its uses share what they compute of G
+        first = first.float() if first.dtype in (torch.bfloat16, torch.float16) else first
         for slot, use in uses:
             _refuse_overwritten(slot, use)
-            first = rows_first(grad, use.layout)
-            first = first.float() if first.dtype in (torch.bfloat16, torch.float16) else first
             if use.grad is not None:
                 raise NotPrivateError(
                     f"Expected one backward pass, got a second gradient at a use of {slot.name}.",
@@ -72,7 +72,7 @@ class Tape:
             use.grad = first
             if len(slot.uses) == 1 and self._alone(slot):
                 self.settled[id(slot.tensor)] = self._settle(slot, use.term, first)
-                use.grad = first[:0]  # told apart from "no gradient came"
+                use.grad = first.new_empty(0)  # told apart from "no gradient came"
 
     def _alone(self, slot: Slot) -> bool:
         """Whether nothing else leads to the slot's parameters, so that norms can be taken at once."""
@@ -94,10 +94,10 @@ class Tape:
         return Settled(_squares(gradients), dense=gradients)
 
     def _buffer(self, slot: Slot, term: Term, grad: torch.Tensor) -> torch.Tensor:
-        key = (slot.name, self.units, tuple(term.shape), grad.dtype, grad.device)
-        if key not in self.buffers:
+        key = (slot.name, tuple(term.shape), grad.dtype, grad.device)
+        if key not in self.buffers or len(self.buffers[key]) < self.units:
             self.buffers[key] = grad.new_empty(self.units, *term.shape)
-        return self.buffers[key]
+        return self.buffers[key][: self.units]
 
     def finish(self) -> dict[str, Settled]:
         """Gradients by parameter; parameters without any use or gradient are left out (their gradient is zero)."""
