@@ -57,7 +57,9 @@ class Pool(NamedTuple):
     x: torch.Tensor
 
 
-def read_together(views: Sequence[PrivateView], stage: str, purpose: str) -> Pool:
+def read_together(
+    views: Sequence[PrivateView], stage: str, purpose: str, *, mechanism: dict[str, Any] | None = None
+) -> Pool:
     """Read several training sets of one population in one go, and write the event into each history.
 
     The tensor holds the whole population, so that many training sets share one copy; each training may use its own
@@ -65,5 +67,5 @@ def read_together(views: Sequence[PrivateView], stage: str, purpose: str) -> Poo
     """
     population = views[0].population
     for view in views:
-        view.note(stage, purpose)
+        view.note(stage, purpose, mechanism=mechanism)
     return Pool(population.tensor(np.arange(len(population))))

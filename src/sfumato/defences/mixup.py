@@ -33,6 +33,8 @@ class Mixup(Defence):
   year = {2018}
 }"""
 
+    couples: ClassVar[str] = "it mixes records of the batch with each other, so clipping one bounds nobody's influence"
+
     alpha: float = 1.0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from sfumato.errors import UsageError
 from sfumato.private.plan import Plan
+from sfumato.private.sampling.physical import PhysicalBatch, UnitRows
 from sfumato.types import Rows
 from sfumato.validate import at_least
 
@@ -25,27 +26,33 @@ def gathered(data: Data, rows: torch.Tensor) -> list[torch.Tensor]:
     return [tensor.index_select(0, rows.to(tensor.device)) for tensor in data]
 
 
-def rows_by_unit(data: Data, unit_of: Rows | None) -> list[Rows]:
+def rows_by_unit(data: Data, unit_of: Rows | None) -> UnitRows:
     """The positions of each unit's records; one unit per record where no units are given."""
     records = len(data) if callable(data) else len(data[0])  # type: ignore[arg-type] - a function needs a length
     if not callable(data) and len({len(tensor) for tensor in data}) != 1:
         raise UsageError(
             f"Expected tensors with one length, got {[len(tensor) for tensor in data]}.", remedy="Records come first."
         )
-    if unit_of is None:
-        return list(np.arange(records, dtype=np.int64)[:, None])
-    units = np.asarray(unit_of)
+    units = np.arange(records, dtype=np.int64) if unit_of is None else np.asarray(unit_of)
     if units.shape != (records,):
         raise UsageError(f"Expected the unit of each of {records} records, got shape {units.shape}.")
-    order = np.argsort(units, kind="stable")
-    starts = np.flatnonzero(np.diff(units[order])) + 1
-    return np.split(order.astype(np.int64), starts)
+    names, positions = np.unique(units, return_inverse=True)
+    return UnitRows.of(positions.reshape(-1).astype(np.int64), len(names))
+
+
+def trimmed(batch: PhysicalBatch, size: int) -> PhysicalBatch:
+    """Without most of the padding: an eighth of the size at most is left, so that few shapes occur."""
+    step = max(1, size // 8)
+    used = int((batch.units >= 0).sum())
+    keep = min(size, -(-max(1, used) // step) * step)
+    return PhysicalBatch(batch.rows[:keep], batch.mask[:keep], batch.units[:keep])
 
 
 class PhysicalSize(NamedTuple):
-    """How many units are computed at once: `asked`, or enough for nearly every draw."""
+    """How many units are computed at once: `asked`, or enough for nearly every draw; `fixed`: padded to one shape."""
 
-    asked: int | None
+    asked: int | None = None
+    fixed: bool = False
 
     def rows(self, plan: Plan) -> int:
         """Units per physical batch. Depends on public numbers only."""

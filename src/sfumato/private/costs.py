@@ -96,10 +96,11 @@ def _seconds(task: Callable[[], object], limit: float) -> float:
 
 
 def _key(term: Term, grad: torch.Tensor, units: int, ways: tuple[str, ...]) -> str:
-    seen = tuple(term.saved[0].shape) if term.saved else ()
+    seen = tuple(term.saved[0].shape[1:]) if term.saved else ()
     machine = f"{platform.machine()} {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
     where = grad.device.type if grad.device.type == "cpu" else torch.cuda.get_device_name(grad.device)
-    about = f"{type(term).__name__} {tuple(term.shape)} of {seen} to {tuple(grad.shape)} in {units} units"
+    size = f"{len(grad) // units} rows in about {1 << (units - 1).bit_length()} units"
+    about = f"{type(term).__name__} {tuple(term.shape)} of {seen} to {tuple(grad.shape[1:])}, {size}"
     return f"{machine}; {where}; {grad.dtype}; {about}; {'/'.join(ways)}"
 
 

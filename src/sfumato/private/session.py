@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
 from sfumato.accounting.history import Event, History
 from sfumato.errors import NotCaptured, NotPrivateError, UsageError
-from sfumato.private.batches import Data, PhysicalSize, gathered, rows_by_unit
+from sfumato.private.batches import Data, PhysicalSize, gathered, rows_by_unit, trimmed
 from sfumato.private.clipping.base import ClippingState
 from sfumato.private.costs import Chooser
 from sfumato.private.engine import Engine
@@ -77,7 +76,7 @@ class Session:
         self.engine = Engine(model, chooser or Chooser.of_this_machine())
         self.method, self.why_loop = method, ""
         self.rows_of_unit = rows_by_unit(data, unit_of)
-        self.physical_batch_size = size.rows(plan)
+        self.physical_batch_size, self.fixed_shapes = size.rows(plan), size.fixed
         self.steps_taken = 0
         self.state: ClippingState = plan.clipping.initial_state(len(self.engine.parameters))
         self._drawn: Rows | None = None
@@ -89,7 +88,7 @@ class Session:
         """One event: the steps that were taken. Stages before this session are the caller's to add."""
         mechanism = self.plan.mechanism(audit_only=self.source.audit_only, steps=self.steps_taken)
         purpose = f"DP-SGD, {self.steps_taken} steps"
-        return History((Event("training", purpose, len(self.rows_of_unit), mechanism),))
+        return History((Event("training", purpose, len(self.rows_of_unit.rows), mechanism),))
 
     @property
     def last(self) -> StepFacts:
@@ -105,7 +104,7 @@ class Session:
     def draw(self) -> Rows:
         """The units of the next step, int64."""
         source = self.source.at("sample", self.steps_taken)
-        return self.plan.sampler.draw(len(self.rows_of_unit), source)
+        return self.plan.sampler.draw(len(self.rows_of_unit.sizes), source)
 
     def backward(self, units: Rows | None = None) -> StepFacts:
         """Clip and add up the gradients of the drawn units, charge the step, add noise, and leave it in `.grad`.
@@ -138,13 +137,9 @@ class Session:
         return self._last
 
     def _physical(self, drawn: Rows) -> Iterator[PhysicalBatch]:
-        return physical_batches(
-            drawn,
-            self.rows_of_unit,
-            self.physical_batch_size,
-            self.plan.max_records_per_unit,
-            self.source.at("records", self.steps_taken),
-        )
+        size, source = self.physical_batch_size, self.source.at("records", self.steps_taken)
+        batches = physical_batches(drawn, self.rows_of_unit, size, self.plan.max_records_per_unit, source)
+        return batches if self.fixed_shapes else (trimmed(batch, size) for batch in batches)
 
     def _add(self, batch: PhysicalBatch, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         copies = self.plan.augmentations
@@ -164,14 +159,36 @@ class Session:
         return self._loss(self.model, *tensors)
 
     def _factors(self, squared: torch.Tensor) -> torch.Tensor:
-        return self.plan.clipping.factors(squared, self.state) / self.plan.expected_batch_size
+        return self.plan.clipping.factors(squared, self.state) * self._scale
+
+    @property
+    def _std(self) -> float:
+        """Standard deviation of the noise on what is released."""
+        plan = self.plan
+        z = plan.clipping.gradient_noise_multiplier(plan.noise_multiplier, plan.expected_batch_size)
+        return z * self._sensitivity
+
+    @property
+    def _sensitivity(self) -> float:
+        """L2 bound of one unit's contribution to what is released."""
+        bound = self.plan.clipping.sensitivity(self.state, len(self.engine.parameters))
+        return bound / self.plan.expected_batch_size
+
+    @property
+    def _scale(self) -> float:
+        """From clipped gradients to contributions; a kind of noise that rounds takes its share of the bound."""
+        entries = sum(parameter.numel() for parameter in self.engine.parameters.values())
+        slack = self.plan.noise.sensitivity_slack(entries, self._std) / self._sensitivity
+        if not slack < 1:
+            raise NotPrivateError(
+                f"Expected rounding to take less than the clip bound, got {slack:.2g} of it for {entries} parameters.",
+                remedy="Use a finer grid for the noise.",
+            )
+        return (1 - slack) / self.plan.expected_batch_size
 
     def _release(self, sums: Mapping[str, torch.Tensor]) -> None:
         """Noise on every parameter, whether or not any unit used it; charged before anything can be seen."""
-        plan = self.plan
-        z = plan.clipping.gradient_noise_multiplier(plan.noise_multiplier, plan.expected_batch_size)
-        parameters = self.engine.parameters
-        std = z * plan.clipping.sensitivity(self.state, len(parameters)) / plan.expected_batch_size
+        plan, parameters, std = self.plan, self.engine.parameters, self._std
         if self.charge is not None:
             self.charge.step()
         for name, parameter in parameters.items():
@@ -205,6 +222,7 @@ class Session:
             if self.method == "capture":
                 raise
             self.method, self.why_loop = "loop", error.message
+        self.method = "capture" if self.method == "auto" else self.method
         self._probed = True
 
     def _probe_rows(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -214,8 +232,7 @@ class Session:
         missing = ROWS + 1 - len(found[0])
         if missing <= 0:
             return found
-        records = sum(len(rows) for rows in self.rows_of_unit)
-        more = gathered(self._data, torch.arange(missing) % records)
+        more = gathered(self._data, torch.arange(missing) % len(self.rows_of_unit.rows))
         return [torch.cat([a, b]) for a, b in zip(found, more, strict=True)]
 
 
@@ -229,6 +246,7 @@ def make(
     unit_of: Rows | None = None,
     method: str = "auto",
     physical_batch_size: int | None = None,
+    fixed_shapes: bool = False,
     charge: Charge | None = None,
     chooser: Chooser | None = None,
 ) -> Session:
@@ -250,7 +268,9 @@ def make(
         unit_of: int64 [records], the unit of each record; by default each record is a unit.
         method: "capture" (one pass), "loop" (single examples), or "auto": one pass where every use of every parameter
             can be followed, else the loop, with the reason in `session.why_loop`.
-        physical_batch_size: rows that are computed at once; by default enough for nearly every draw.
+        physical_batch_size: units that are computed at once; by default enough for nearly every draw.
+        fixed_shapes: pad every physical batch to the full size (for networks that want one shape); else most of the
+            padding is left away.
         charge: is told of each step before it is released; it may refuse.
         chooser: of kernels; by default the machine's.
 
@@ -260,7 +280,7 @@ def make(
     if method not in METHODS:
         raise UsageError(f"Expected `method` to be one of {METHODS}, got {method!r}.")
     source = SystemNoise() if audit_seed is None else SeededNoise(audit_seed, "private")
-    size = PhysicalSize(physical_batch_size)
+    size = PhysicalSize(physical_batch_size, fixed_shapes)
     return Session(
         model, loss, data, plan, source,
         unit_of=unit_of, method=method, size=size, charge=charge, chooser=chooser,

@@ -1,6 +1,7 @@
-"""What a defence is: up to six parts, each of them optional, each written once per method.
+"""What a defence is: up to seven parts, each of them optional, each written once per method.
 
-    configure the task · prepare the model · transform the batch · per-example loss · stages (later) · guard on answers
+    configure the task · prepare the model · transform the batch · per-example loss · update · stages (later) ·
+    guard on answers
 
 A defence wraps an inner one, part by part. It never runs an attack.
 """
@@ -15,6 +16,9 @@ from typing import ClassVar, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from sfumato.data.population import Population
+from sfumato.errors import NotPrivateError, UsageError
+from sfumato.private.plan import Plan
 from sfumato.training.draws import Draws
 from sfumato.training.task import Task
 
@@ -49,7 +53,14 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     bibtex: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
+    couples: ClassVar[str] = ""  # why its parts make one example's loss depend on others, or ""
+
     inner: Defence | None = None
+
+    @classmethod
+    def example(cls) -> Defence:
+        """One with typical numbers, for lists and contract tests; methods with duties of the user's fill them in."""
+        return cls()
 
     def configure(self, task: Task) -> Task:
         """The task with this defence's hyper-parameters (weight decay, epochs, patience)."""
@@ -75,6 +86,14 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
             [rows], one value per example, which no other example influences.
         """
         return inner(outputs, targets)
+
+    def plan(self, population: Population) -> Plan | None:
+        """The private update that replaces the ordinary one, or None. Only one part of a chain may claim the update.
+
+        Args:
+            population: for the unit of privacy alone; nothing may be computed from its records, their number included.
+        """
+        return None
 
     def guard(self, logits: torch.Tensor, draws: Draws) -> torch.Tensor:
         """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""
@@ -107,6 +126,31 @@ def composed_loss(defence: Defence, base: PerExampleLoss) -> PerExampleLoss:
     for part in reversed(chain(defence)):
         loss = _wrap(part, loss)
     return loss
+
+
+def update_of(defence: Defence, population: Population) -> Plan | None:
+    """The private update of the chain, or None for the ordinary one.
+
+    Raises:
+        UsageError: if two parts claim the update.
+        NotPrivateError: if a part of the chain makes one example's loss depend on others under a private update.
+    """
+    parts = chain(defence)
+    claims = [(part, plan) for part in parts if (plan := part.plan(population)) is not None]
+    if len(claims) > 1:
+        raise UsageError(
+            f"Expected one claim on the update, got {' and '.join(part.name for part, _ in claims)}.",
+            remedy="Keep one of them.",
+        )
+    if not claims:
+        return None
+    for part in parts:
+        if part.couples:
+            raise NotPrivateError(
+                f"Expected each example to have its own loss under {claims[0][0].name}, got {part.name}: {part.couples}.",
+                remedy=f"Leave {part.name} out.",
+            )
+    return claims[0][1]
 
 
 def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:

@@ -10,20 +10,19 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
-from torch import nn
 
 from sfumato.data.population import Population
 from sfumato.errors import SfumatoError
 from sfumato.models.dropout import set_draws
 from sfumato.training.augment import augment
-from sfumato.training.defence import Batch, Defence, chain, configured
+from sfumato.training.defence import Batch, Defence, chain, configured, update_of
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
-from sfumato.training.task import Optimizer, Task
+from sfumato.training.private_loop import time_private_steps, train_privately
+from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
+from sfumato.training.task import Task
 from sfumato.training.trained import Trained
 
 EVALUATION_ROWS = 4096
@@ -45,22 +44,11 @@ def train(
         UnsupportedModel: if several models cannot be stacked exactly; train them one by one then.
         SfumatoError: if the loss stops being finite.
     """
-    run = prepare(configured(defence, task), defence, population, work, options)
-    return _Training(run, options).finish()
-
-
-class StepTimes(NamedTuple):
-    """Seconds of set-up and of one step of the whole stack (median), steps an epoch, and epochs at most."""
-
-    setup: float
-    step: float
-    steps: int
-    epochs: int
-
-    @property
-    def seconds(self) -> float:
-        """Of the whole training of the stack, if it runs to the last epoch."""
-        return self.setup + self.step * self.steps * self.epochs
+    task = configured(defence, task)
+    plan = update_of(defence, population)
+    if plan is not None:
+        return train_privately(task, defence, plan, population, work, options)
+    return _Training(prepare(task, defence, population, work, options), options).finish()
 
 
 def time_steps(
@@ -85,7 +73,11 @@ def time_steps(
         UnsupportedModel: as for `train`.
     """
     start = time.perf_counter()
-    run = prepare(configured(defence, task), defence, population, work, options)
+    task = configured(defence, task)
+    plan = update_of(defence, population)
+    if plan is not None:
+        return time_private_steps(task, defence, plan, population, work, options, budget)
+    run = prepare(task, defence, population, work, options)
     training = _Training(run, options)
     setup = time.perf_counter() - start
     return StepTimes(setup, training.median_step(start + setup + budget), training.steps, run.task.epochs)
@@ -97,7 +89,7 @@ class _Training:
     def __init__(self, run: Prepared, options: LoopOptions) -> None:
         self.run, self.options = run, options
         self.parameters = [p for p in run.stack.module.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(run.task.optimizer, self.parameters)
+        self.optimizer = optimizer_of(run.task.optimizer, self.parameters)
         self.average = [p.detach().clone() for p in self.parameters] if run.task.ema is not None else []
         self.best: list[dict[str, torch.Tensor] | None] = [None] * run.stack.models
         self.best_loss = [math.inf] * run.stack.models
@@ -175,10 +167,7 @@ class _Training:
 
     def _set_rate(self, step: int, steps: int) -> None:
         task = self.run.task
-        done = (self.epoch + step / steps) / task.epochs
-        factor = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done))}.get(task.schedule)
-        if factor is None:
-            factor = 1.0 if done < 0.5 else (0.1 if done < 0.75 else 0.01)
+        factor = rate_factor(task, (self.epoch + step / steps) / task.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = task.optimizer.lr * factor
 
@@ -209,8 +198,8 @@ class _Training:
         patience = self.run.task.patience
         return self.epoch if patience is None else min(self.epoch, self.best_epoch[model] + patience)
 
-    def _averaged(self) -> _Swap:
-        return _Swap(self.parameters, self.average)
+    def _averaged(self) -> Swap:
+        return Swap(self.parameters, self.average)
 
     def _results(self, seconds: float) -> list[Trained]:
         run = self.run
@@ -263,35 +252,6 @@ class _Training:
             prefix = f"best.{model}."
             state = {k[len(prefix) :]: v for k, v in saved.tensors.items() if k.startswith(prefix)}
             self.best[model] = state or None
-
-
-class _Swap:
-    """Puts the averaged weights in place for a while; without an average it does nothing."""
-
-    def __init__(self, parameters: list[nn.Parameter], average: list[torch.Tensor]) -> None:
-        self.parameters, self.average = parameters, average
-
-    def __enter__(self) -> None:
-        self._exchange()
-
-    def __exit__(self, *_: object) -> None:
-        self._exchange()
-
-    def _exchange(self) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters, self.average, strict=False):
-                kept = parameter.detach().clone()
-                parameter.copy_(value)
-                value.copy_(kept)
-
-
-def _optimizer(spec: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if spec.name == "sgd":
-        return torch.optim.SGD(
-            parameters, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, fused=True
-        )
-    kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
-    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
 def _validation_losses(run: Prepared) -> list[float]:

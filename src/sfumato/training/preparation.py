@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from sfumato.errors import SfumatoError, UnsupportedModel
 from sfumato.models.build import build_seeded
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
+from sfumato.private.session import Charge
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
+from sfumato.training.scaling import public_scaling
 from sfumato.training.stacking import ModelStack, build_stack
 from sfumato.training.task import Task
 
@@ -50,6 +52,9 @@ class LoopOptions:
         kernels: kernels by layer from an earlier choice (see `ModelStack`).
         checkpoint: where to keep what is needed to resume, or None.
         on_epoch: called after each epoch.
+        release: whether the weights are meant to leave: private noise then comes from the operating system, and can
+            never be drawn again. Everything else is repeatable from the seeds, and an audit model.
+        charge: for a private update: told of each step before it is released; it may refuse (a ledger).
         on_kernels: called with the kernels of a stack before its first step, so that a resumed run uses the same.
     """
 
@@ -57,6 +62,8 @@ class LoopOptions:
     kernels: dict[str, str] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     on_epoch: Callable[[Epoch], None] | None = None
+    release: bool = False
+    charge: Charge | None = None
     on_kernels: Callable[[dict[str, str]], None] | None = None
 
 
@@ -77,7 +84,14 @@ class Prepared:
 
 
 def prepare(
-    task: Task, defence: Defence, population: Population, work: Sequence[Assignment], options: LoopOptions
+    task: Task,
+    defence: Defence,
+    population: Population,
+    work: Sequence[Assignment],
+    options: LoopOptions,
+    *,
+    purpose: str = "",
+    mechanism: dict[str, Any] | None = None,
 ) -> Prepared:
     """Read the records, split off validation, build the networks and stack them.
 
@@ -87,6 +101,8 @@ def prepare(
         population: all records.
         work: one entry per model.
         options: see `LoopOptions`.
+        purpose: of the read, for the history; by default that of ordinary training.
+        mechanism: the private mechanism that the records will be read through, or None.
 
     Raises:
         UnsupportedModel: if several models cannot be stacked exactly.
@@ -94,7 +110,8 @@ def prepare(
     views = [PrivateView(population, assignment.rows) for assignment in work]
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
     fit, validation = _split_rows(task, views, draws)
-    pool = read_together(views, "training", f"ordinary training, up to {task.epochs} epochs")
+    purpose = purpose or f"ordinary training, up to {task.epochs} epochs"
+    pool = read_together(views, "training", purpose, mechanism=mechanism)
     if task.patience is not None:
         for view in views:
             view.note("training", f"validation score on {task.validation_fraction:.0%} of the units, to stop early")
@@ -130,6 +147,8 @@ def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int,
     if task.standardise:
         width = shape[0]
         network = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), network)
+    elif task.scaling is not None:
+        network = nn.Sequential(*public_scaling(task.scaling, shape[0]), network)
     return network
 
 

@@ -34,6 +34,28 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublicScaling:
+    """Input scaling that reads no record: each value to (f(value) - mean) / std with public constants.
+
+    Args:
+        mean: one number, or one per feature (tables) or channel (images).
+        std: of the same kind, above 0.
+        log: whether f(value) is sign(value) log(1 + |value|), for columns of unknown scale; else f(value) is the value.
+    """
+
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, (tuple, list)) else float(value))
+        for value in self.std if isinstance(self.std, tuple) else (self.std,):
+            positive("scaling.std", value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned and how, apart from the defence.
 
@@ -48,6 +70,7 @@ class Task:
         head: "multiclass" (one logit per class) or "binary" (one logit, two classes).
         standardise: subtract mean and divide by standard deviation per feature (tables) or channel (images), fitted on
             each model's own training records: a read of private data, and recorded as one.
+        scaling: public constants for the input instead, fixed before any record was seen (see `PublicScaling`).
         ema: decay of an exponential moving average of the weights, which then replaces them; None for none.
         validation_fraction: share of each training set (by unit) set aside for validation.
         patience: stop after this many epochs without a better validation loss and keep the best weights; None to
@@ -62,6 +85,7 @@ class Task:
     augmentation: tuple[str, ...] = ()
     head: str = "multiclass"
     standardise: bool = False
+    scaling: PublicScaling | None = None
     ema: float | None = None
     validation_fraction: float = 0.0
     patience: int | None = None

@@ -1,0 +1,232 @@
+"""The loop of a private training: every step is the session's, everything else is as in the ordinary loop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sfumato.data.population import Population
+from sfumato.data.view import PrivateView
+from sfumato.errors import UnsupportedModel
+from sfumato.models.dropout import set_draws
+from sfumato.private.clipping.base import ClippingState
+from sfumato.private.plan import Plan
+from sfumato.private.session import Session, facts_of, make
+from sfumato.seeding import derive
+from sfumato.training.augment import augment
+from sfumato.training.defence import Batch, Defence, chain
+from sfumato.training.draws import Draws
+from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
+from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
+from sfumato.training.task import Task
+from sfumato.training.trained import Trained
+
+
+def train_privately(
+    task: Task,
+    defence: Defence,
+    plan: Plan,
+    population: Population,
+    work: Sequence[Assignment],
+    options: LoopOptions,
+) -> list[Trained]:
+    """Train one model with the private update of its defence.
+
+    Args:
+        task: as the defence has configured it; its batch size and epochs count for nothing, the plan's numbers do.
+        defence: its other parts apply as always.
+        plan: of the update.
+        population: all records.
+        work: exactly one entry.
+        options: see `LoopOptions`; with `release`, noise is the operating system's.
+
+    Raises:
+        UnsupportedModel: for several models: they are trained one by one.
+        NotPrivateError: if anything would make the guarantee false.
+    """
+    return [_prepared(task, defence, plan, population, work, options).finish()]
+
+
+def time_private_steps(
+    task: Task,
+    defence: Defence,
+    plan: Plan,
+    population: Population,
+    work: Sequence[Assignment],
+    options: LoopOptions,
+    budget: float,
+) -> StepTimes:
+    """What a private training costs: a few real steps with seeded noise that are thrown away; nothing is charged."""
+    start = time.perf_counter()
+    training = _prepared(task, defence, plan, population, work, LoopOptions(dtype=options.dtype))
+    setup = time.perf_counter() - start
+    epochs = math.ceil(plan.steps / training.steps_per_epoch)
+    return StepTimes(setup, training.median_step(start + setup + budget), training.steps_per_epoch, epochs)
+
+
+def _prepared(
+    task: Task,
+    defence: Defence,
+    plan: Plan,
+    population: Population,
+    work: Sequence[Assignment],
+    options: LoopOptions,
+) -> _PrivateTraining:
+    if len(work) != 1:
+        raise UnsupportedModel(
+            f"Expected one model at a time under a private update, got {len(work)}.",
+            remedy="These models are trained one by one instead.",
+        )
+    mechanism = plan.mechanism(audit_only=not options.release)
+    purpose = f"DP-SGD, {plan.steps} steps"
+    run = prepare(task, defence, population, work, options, purpose=purpose, mechanism=mechanism)
+    return _PrivateTraining(run, plan, options)
+
+
+class _Records:
+    """The training records as the session reads them: augmented and transformed, with draws named by step."""
+
+    def __init__(self, run: Prepared) -> None:
+        self.run = run
+        self.draws = run.draws.at("private", 0)
+        self.calls = 0
+
+    def __len__(self) -> int:
+        return self.run.fit_rows.shape[1]
+
+    def at_step(self, step: int) -> None:
+        """Name the draws of this step."""
+        self.draws, self.calls = self.run.draws.at("private", step), 0
+
+    def __call__(self, positions: torch.Tensor) -> Sequence[torch.Tensor]:
+        run, draws = self.run, self.draws.at("batch", self.calls)
+        self.calls += 1
+        rows = run.fit_rows[0, positions]
+        batch = Batch(augment(run.x[rows], run.task.augmentation, draws.at("augment")), run.targets[rows])
+        for depth, part in enumerate(chain(run.defence)):
+            batch = part.transform(batch, draws.at("transform", depth, part.name))
+        return batch.x, batch.targets
+
+
+class _PrivateTraining:
+    """The state that changes: weights, optimiser, average, session."""
+
+    def __init__(self, run: Prepared, plan: Plan, options: LoopOptions) -> None:
+        self.run, self.plan, self.options = run, plan, options
+        self.module = run.stack.module
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = optimizer_of(run.task.optimizer, self.parameters)
+        self.average = [p.detach().clone() for p in self.parameters] if run.task.ema is not None else []
+        self.records = _Records(run)
+        self.session = self._session()
+        self.steps_per_epoch = max(1, round(1 / plan.sample_rate))
+
+    def _session(self) -> Session:
+        view, seed = self.run.views[0], self.run.draws.seeds[0]
+        return make(
+            self.module,
+            plan=self.plan,
+            data=self.records,
+            loss=self._losses,
+            audit_seed=None if self.options.release else derive(seed, "private noise"),
+            unit_of=_units(view, self.run.fit_rows[0]) if self.plan.max_records_per_unit > 1 else None,
+            charge=self.options.charge,
+        )
+
+    def _losses(self, module: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        set_draws(module, self.records.draws.at("dropout"))
+        return self.run.loss(module(x), targets)
+
+    def finish(self) -> Trained:
+        """Train to the last step, from the checkpoint if there is one."""
+        start = time.perf_counter()
+        self._resume()
+        self.module.train()
+        losses: list[float] = []
+        for step in self.session.steps():
+            losses.append(self._step(step))
+            if self.session.steps_taken % self.steps_per_epoch == 0 or self.session.steps_taken == self.plan.steps:
+                self._after_epoch(losses, time.perf_counter() - start)
+                losses = []
+        return self._result(time.perf_counter() - start)
+
+    def _step(self, step: int) -> float:
+        self.records.at_step(step)
+        facts = self.session.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.run.task.optimizer.lr * rate_factor(self.run.task, step / self.plan.steps)
+        self.optimizer.step()
+        with torch.no_grad():
+            for average, parameter in zip(self.average, self.parameters, strict=False):
+                average.lerp_(parameter, 1 - (self.run.task.ema or 0.0))
+        return facts.loss
+
+    def median_step(self, until: float) -> float:
+        """Seconds of a step, as in the ordinary loop."""
+        self.module.train()
+        times: list[float] = []
+        for step in self.session.steps():
+            start = time.perf_counter()
+            self._step(step)
+            times.append(time.perf_counter() - start)
+            if len(times) >= 3 and start >= until:
+                break
+        return statistics.median(times[1:] or times)
+
+    def _after_epoch(self, losses: Sequence[float], seconds: float) -> None:
+        epochs = math.ceil(self.plan.steps / self.steps_per_epoch)
+        epoch = math.ceil(self.session.steps_taken / self.steps_per_epoch)
+        if self.options.on_epoch is not None:
+            mean = sum(losses) / len(losses) if losses else math.nan
+            self.options.on_epoch(Epoch(epoch, epochs, 1, mean, seconds))
+        if self.options.checkpoint is not None and self.session.steps_taken < self.plan.steps:
+            self.options.checkpoint.save(self._tensors(), self._numbers())
+
+    def _result(self, seconds: float) -> Trained:
+        with Swap(self.parameters, self.average):
+            state = self.run.stack.state(0)
+        facts = facts_of(self.session)
+        return Trained(
+            state=state,
+            history=self.run.views[0].history,
+            seed=self.run.draws.seeds[0],
+            epochs=math.ceil(self.plan.steps / self.steps_per_epoch),
+            best_epoch=math.ceil(self.plan.steps / self.steps_per_epoch),
+            seconds=seconds,
+            kernels={"private": facts["method"], **{f"private {k}": v for k, v in facts["ways"].items()}},
+        )
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {f"state.{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"average.{i}": value for i, value in enumerate(self.average)}
+        for index, parameter in enumerate(self.parameters):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}
+        return tensors
+
+    def _numbers(self) -> dict[str, list[float]]:
+        return {"steps": [self.session.steps_taken], "bounds": list(self.session.state.max_grad_norms)}
+
+    def _resume(self) -> None:
+        saved = None if self.options.checkpoint is None else self.options.checkpoint.load()
+        if saved is None:
+            return
+        self.module.load_state_dict({k: saved.tensors[f"state.{k}"] for k in self.module.state_dict()})
+        self.average = [saved.tensors[f"average.{i}"] for i in range(len(self.average))]
+        for index, parameter in enumerate(self.parameters):
+            prefix = f"optimizer.{index}."
+            state = {k[len(prefix) :]: v for k, v in saved.tensors.items() if k.startswith(prefix)}
+            if state:
+                self.optimizer.state[parameter] = state
+        self.session.steps_taken = int(saved.numbers["steps"][0])
+        self.session.state = ClippingState(tuple(saved.numbers["bounds"]))
+
+
+def _units(view: PrivateView, rows: torch.Tensor) -> object:
+    """The unit of each training record, in the order of `rows`."""
+    return view.population.unit_of[rows.numpy()]
