@@ -1,0 +1,1 @@
+"""Accountants, one file each, found by discovery."""

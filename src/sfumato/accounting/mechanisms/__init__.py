@@ -1,0 +1,1 @@
+"""Private mechanisms, one file each, found by discovery."""
