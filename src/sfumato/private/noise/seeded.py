@@ -29,7 +29,9 @@ class SeededNoise(NoiseSource):
         self._seed, self._names = int(seed), names
 
     def at(self, *names: Name) -> SeededNoise:
-        return SeededNoise(self._seed, *self._names, *names)
+        found, desk = SeededNoise(self._seed, *self._names, *names), self._here()
+        found._desk = Desk(found._desk.keys, lock=desk.lock, work=desk.work)  # one lock for the buffers they share
+        return found
 
     def describe(self) -> dict[str, Any]:
         return {
