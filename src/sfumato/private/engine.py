@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 from sfumato.errors import NotCaptured, NotPrivateError
+from sfumato.private.capture.foreign import REENTRANT
 from sfumato.private.capture.layouts import Site, SiteLayout, Trace, compare
 from sfumato.private.capture.mode import Capture
 from sfumato.private.capture.slots import Settled
 from sfumato.private.capture.tape import Tape
 from sfumato.private.costs import Chooser
+from sfumato.private.refusals import Untouched
 
+LEARNING_ROUNDS = 5
 Losses = Callable[[], torch.Tensor]
 Factors = Callable[[torch.Tensor], torch.Tensor]
 
@@ -58,14 +61,19 @@ class Engine:
         Args:
             losses_on: the losses of these rows of some batch of at least three.
         """
-        traces = []
-        for rows in ((0, 1), (0, 1, 2), (0, 2)):
-            trace = Trace()
-            with torch.random.fork_rng(), self._mode(self._tape(len(rows), len(rows)), trace):
-                torch.manual_seed(0)
-                losses_on(rows)
-            traces.append(trace)
-        self.layouts = compare(*traces)
+        self.layouts = {}
+        for _ in range(LEARNING_ROUNDS):
+            two, three, changed = (self._traced(losses_on, rows) for rows in ((0, 1), (0, 1, 2), (0, 2)))
+            self.layouts = compare(two, three, changed)
+            if not any(self.layouts[site].output for site in two.derived & self.layouts.keys()):
+                return  # else: what is made of parameters alone, one part for each row, is data from there on
+
+    def _traced(self, losses_on: Callable[[tuple[int, ...]], torch.Tensor], rows: tuple[int, ...]) -> Trace:
+        trace = Trace()
+        with torch.random.fork_rng(), self._mode(self._tape(len(rows), len(rows)), trace):
+            torch.manual_seed(0)
+            losses_on(rows)
+        return trace
 
     def add(
         self, losses: Losses, weights: torch.Tensor, units: int, factors: Factors, sums: dict[str, torch.Tensor]
@@ -102,15 +110,15 @@ class Engine:
         parameters = self.parameters
         self._refuse_gradients(parameters, "before")
         tape = self._tape(len(weights), units)
-        buffers = _versions(self.module)
+        untouched = Untouched(self.module)
         with self._mode(tape, None):
             values = losses()
-        _check_losses(values, len(weights))
+        check_losses(values, len(weights))
         total = (values * weights.to(values.dtype)).sum()
         if total.requires_grad:
             total.backward()
         self._refuse_gradients(parameters, "after", total)
-        _refuse_written(self.module, buffers)
+        untouched.refuse_changes()
         settled = tape.finish()
         self.ways = tape.ways
         squared = torch.zeros(units, len(parameters), dtype=torch.float32, device=weights.device)
@@ -145,26 +153,13 @@ class Engine:
             )
 
 
-def _check_losses(losses: torch.Tensor, rows: int) -> None:
+def check_losses(losses: torch.Tensor, rows: int) -> None:
+    """Raises: NotPrivateError, unless there is one loss per row, [rows]."""
     if not isinstance(losses, torch.Tensor) or losses.shape != (rows,):
         raise NotPrivateError(
             f"Expected one loss per row, shape ({rows},), got {getattr(losses, 'shape', type(losses))}.",
             remedy='Use reduction="none" and average over everything but the rows.',
         )
-
-
-def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
-    return {name: (id(buffer), buffer._version) for name, buffer in module.named_buffers()}
-
-
-def _refuse_written(module: nn.Module, before: Mapping[str, tuple[int, int]]) -> None:
-    for name, now in _versions(module).items():
-        if before.get(name) != now:
-            raise NotPrivateError(
-                f"Expected the forward pass to leave buffers alone, got {name} written to: it would carry examples into "
-                "the released state without noise.",
-                remedy="Replace the layer (`sfumato doctor --fix`), or freeze it with `.eval()`.",
-            )
 
 
 def _operation(total: torch.Tensor | None, parameter: torch.Tensor) -> str:
@@ -178,5 +173,7 @@ def _operation(total: torch.Tensor | None, parameter: torch.Tensor) -> str:
         for following, _ in node.next_functions:
             if getattr(following, "variable", None) is parameter:
                 return str(node.name())
+            if following is not None and following.name() == REENTRANT:
+                return f"{REENTRANT} (activation checkpointing)"
             todo.append(following)
     return "an operation that torch's graph does not name"

@@ -27,9 +27,13 @@ class SiteLayout(NamedTuple):
 
 @dataclass
 class Trace:
-    """Values seen in one run, by site: the output's first, then those of the tensors among the arguments."""
+    """Values seen in one run, by site: the output's first, then those of the tensors among the arguments.
+
+    `derived` are the sites where the output was made of parameters alone.
+    """
 
     values: dict[Site, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    derived: set[Site] = field(default_factory=set)
 
 
 def compare(two: Trace, three: Trace, changed: Trace) -> dict[Site, SiteLayout]:
@@ -51,7 +55,7 @@ def compare(two: Trace, three: Trace, changed: Trace) -> dict[Site, SiteLayout]:
     return found
 
 
-def _grown(two: torch.Tensor, three: torch.Tensor, changed: torch.Tensor) -> Layout | None | str:
+def _grown(two: torch.Tensor, three: torch.Tensor, changed: torch.Tensor) -> Layout | str | None:
     if two.shape == three.shape:
         return None
     if two.dim() != three.dim() or two.shape != changed.shape:
@@ -88,7 +92,7 @@ def layout_at(
     return None
 
 
-def _only_axis(tensor: torch.Tensor, rows: int) -> Layout | None | str:
+def _only_axis(tensor: torch.Tensor, rows: int) -> Layout | str | None:
     axes = [i for i, size in enumerate(tensor.shape) if size == rows]
     if len(axes) > 1 or (not axes and any(size % rows == 0 for size in tensor.shape)):
         return "several"

@@ -13,11 +13,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from sfumato.errors import NotCaptured, NotPrivateError, UnsupportedModel
+from sfumato.private.capture.foreign import refuse_foreign_checkpoint
 from sfumato.private.capture.layouts import Site, Trace, layout_at
 from sfumato.private.capture.opened import opened
 from sfumato.private.capture.slots import Slot
 from sfumato.private.capture.tape import Tape
-from sfumato.private.rules.base import Call, Layout, Rule, rule_of
+from sfumato.private.capture.writes import Writes, writes_in_place
+from sfumato.private.rules.base import Call, Layout, Rule, Term, rule_of
 from sfumato.private.rules.generic import Generic
 
 # functions that only move numbers about: the norm of a gradient is the same before and after
@@ -50,6 +52,7 @@ MOVES = frozenset(
 )
 # functions that never use a tensor's numbers as numbers
 SILENT = frozenset({torch.Tensor.detach, torch.Tensor.data.__get__, torch.Tensor.grad.__get__, torch.Tensor.size})  # type: ignore[attr-defined]
+IN_PLACE = ("__setitem__", "__i")  # with names that end in "_": functions that write to their first argument
 COUPLING = "in training mode it mixes the examples of a batch, so that no example's influence is bounded"
 
 
@@ -68,30 +71,47 @@ class Capture(TorchFunctionMode):
         self.constants = {id(tensor): tensor for tensor in constants}
         self.visits: dict[tuple[str, str], int] = {}
         self.suspended = False
+        self.rehearsing = False  # a checkpointed part runs forward: uses are counted, recorded when it runs again
+        self.writes = Writes(tape.parameters)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.suspended or func in SILENT:
+        if self.suspended:
             return func(*args, **kwargs)
+        if func in SILENT:
+            return self._cut(func(*args, **kwargs), args)
+        self.writes.refuse(func, args, kwargs)
         tensors = list(_tensors((*args, *kwargs.values())))
         private = [self.tape.slots[id(t)] for t in tensors if id(t) in self.tape.slots]
         if func is torch.nn.functional.batch_norm:
             _refuse_batch_norm(args, kwargs)
         if not private or not torch.is_grad_enabled():
             out = func(*args, **kwargs)
-            if isinstance(out, torch.Tensor) and all(id(t) in self.constants for t in tensors):
-                self.constants[id(out)] = out
+            if all(id(t) in self.constants for t in tensors):
+                if isinstance(out, torch.Tensor):
+                    self.constants[id(out)] = out
+            elif (
+                args and id(args[0]) in self.constants and _name(func).startswith(IN_PLACE) | _name(func).endswith("_")
+            ):
+                del self.constants[id(args[0])]  # data were written into it
             return out
         return self._private(func, args, kwargs, tensors, private)
+
+    def _cut(self, out: Any, args: tuple[Any, ...]) -> Any:
+        """A value without its graph: of a parameter or a constant it is a constant."""
+        if isinstance(out, torch.Tensor) and (id(args[0]) in self.tape.slots or id(args[0]) in self.constants):
+            self.constants[id(out)] = out
+        return out
 
     def _private(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor], private: list[Slot]
     ) -> Any:
-        data = [t for t in tensors if id(t) not in self.tape.slots and id(t) not in self.constants]
+        refuse_foreign_checkpoint(self.rehearsing)
+        data = [t for t in tensors if id(t) not in self.tape.slots and (id(t) not in self.constants or t.requires_grad)]
         rule = rule_of().get(func)
-        if not data and not (rule is not None and self._makes_rows(func, private)):
+        if not data and not self._makes_rows(func, private):
             return self._derived(func, args, kwargs, private)
         inside = opened(func) if rule is None else None
         if inside is not None:
@@ -116,15 +136,11 @@ class Capture(TorchFunctionMode):
                 self._note_derived(tensor, private, func)
         if self.trace is not None and isinstance(out, torch.Tensor):
             self.trace.values[site] = _kept(out, args, kwargs)
+            self.trace.derived.add(site)
         return out
 
     def _note_derived(self, tensor: torch.Tensor, private: list[Slot], func: Any) -> None:
         if id(tensor) in self.tape.slots and tensor is self.tape.slots[id(tensor)].tensor:
-            if getattr(func, "__name__", "").endswith("_"):
-                raise NotPrivateError(
-                    f"Expected {private[0].name} to be left alone in the forward pass, got it changed by {_name(func)}.",
-                    remedy="Do not write to parameters in `forward`.",
-                )
             return
         if tensor.requires_grad:
             whole = tensor.numel() == private[0].tensor.numel()
@@ -139,17 +155,25 @@ class Capture(TorchFunctionMode):
         values = self._values(args), {name: self._value(value) for name, value in kwargs.items()}
         if self.trace is not None:
             return self._traced(site, func, *values)
+        if self.rehearsing:
+            self.tape.promise(private)
+            return func(*values[0], **values[1])
         try:
             outcome, layout, terms = self._applied(site, func, values, (args, kwargs), rule or Generic())
         except UnsupportedModel:
             if rule is None:
                 raise
             outcome, layout, terms = self._applied(site, func, values, (args, kwargs), Generic())
-        return self.tape.record(outcome, terms, layout) if terms and outcome.is_floating_point() else outcome
+        if not terms or not outcome.is_floating_point():
+            return outcome
+        _refuse_missing(func, private, terms)
+        if writes_in_place(_name(func)) and outcome._is_view():
+            raise _written_view(func, private)
+        return self.tape.record(outcome, terms, layout)
 
     def _applied(
         self, site: Site, func: Any, values: Any, originals: Any, rule: Rule
-    ) -> tuple[torch.Tensor, Layout, dict[int, Any]]:
+    ) -> tuple[torch.Tensor, Layout, list[tuple[int, Term]]]:
         bound, was = rule.bind(*values), rule.bind(*originals)
         names = {n: v for n, v in was.items() if isinstance(v, torch.Tensor) and id(v) in self.tape.slots}
         arguments = list(_tensors((*values[0], *values[1].values())))
@@ -160,9 +184,9 @@ class Capture(TorchFunctionMode):
                 raise _no_batch_axis(site, output, self.tape.rows)
             return found.output, {id(t): part for t, part in zip(arguments, found.arguments, strict=False)}
 
-        call = Call(func, *values, bound, tuple(names), self.tape.rows, find)
+        call = Call(func, values[0], values[1], bound, tuple(names), self.tape.rows, find)
         outcome = rule.apply(call)
-        return outcome.output, call.layout, {id(names[n]): term for n, term in outcome.terms.items()}
+        return outcome.output, call.layout, [(id(names[n]), term) for n, term in outcome.terms.items()]
 
     def _traced(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
@@ -211,9 +235,26 @@ def _names(func: Any, private: list[Slot]) -> tuple[str, str]:
 
 def _no_batch_axis(site: Site, output: torch.Tensor, rows: int) -> NotCaptured:
     return NotCaptured(
-        f"Expected the output of {site[0]} with {site[1]} to have one axis that grows with the batch of {rows} rows, got "
-        f"the shape {tuple(output.shape)}.",
+        f"Expected the output of {site[0]} with {site[1]} to have one axis that grows with the batch of {rows} rows, "
+        f"got the shape {tuple(output.shape)}.",
         remedy="Keep the batch axis apart from the others, and do not mix rows; `sfumato doctor` shows the place.",
+    )
+
+
+def _refuse_missing(func: Any, private: list[Slot], terms: list[tuple[int, Term]]) -> None:
+    missing = {id(slot.tensor) for slot in private} - {identity for identity, _ in terms}
+    for slot in private:
+        if id(slot.tensor) in missing:
+            raise NotCaptured(
+                f"Expected every parameter at {_name(func)} to be covered by its rule, got {slot.name} without one.",
+                remedy="Train with a loop of single examples (`method='loop'`).",
+            )
+
+
+def _written_view(func: Any, private: list[Slot]) -> NotCaptured:
+    return NotCaptured(
+        f"Expected {private[0].name} to be used on a tensor of its own, got {_name(func)} on a part of one in place.",
+        remedy="Use the operation that is not in place, and put the parts together with `torch.cat`.",
     )
 
 

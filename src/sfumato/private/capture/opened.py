@@ -1,7 +1,8 @@
 """Composite functions of torch that are written in Python, opened so that what they call is seen too.
 
 A function mode sees `torch.nn.functional.multi_head_attention_forward` as one call. Its own first line asks whether a
-mode is active and hands itself over; a copy that does not ask runs the same code, and the mode sees the linear maps in it.
+mode is active and hands itself over; a copy that does not ask runs the same code, and the mode sees
+the linear maps in it.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Settled:
     grad: torch.Tensor | None = None
 
     def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
-        """The sum of factors[unit] times the unit's gradient; units with a factor of 0 count as zero, whatever they are."""
+        """The sum of factors[unit] times the unit's gradient; a unit that is not finite counts as zero."""
         bad = ~self.squared.isfinite()
         if bool(bad.any()):
             self._drop(bad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class Tape:
         self.slots = {id(tensor): Slot(tensor, name, (name,)) for name, tensor in parameters.items()}
         self.settled: dict[int, Settled] = {}
         self.ways: dict[str, str] = {}
+        self.promised: Counter[str] = Counter()  # by parameter
 
     def derive(self, output: torch.Tensor, parents: Sequence[Slot], function: str, *, same_norm: bool) -> None:
         """Track a tensor that was made of parameters alone."""
@@ -50,10 +52,18 @@ class Tape:
         names = ", ".join(parent.name for parent in parents)
         self.slots[id(output)] = Slot(output, f"{function}({names})", leaves, True, moved)
 
-    def record(self, output: torch.Tensor, terms: Mapping[int, Term], layout: Layout) -> torch.Tensor:
+    def promise(self, slots: Sequence[Slot]) -> None:
+        """Uses that come later, when a checkpointed part runs again: until then no norm may be taken."""
+        self.promised.update(leaf for slot in slots for leaf in slot.leaves)
+
+    def keep(self, promised: Counter[str]) -> None:
+        """The part that made these promises has run again, and is recorded."""
+        self.promised -= promised
+
+    def record(self, output: torch.Tensor, terms: Sequence[tuple[int, Term]], layout: Layout) -> torch.Tensor:
         """Note a use of private tensors (by their identity) at this output, and wait for its gradient."""
         uses = []
-        for identity, term in terms.items():
+        for identity, term in terms:
             use = Use(term, layout, tuple(saved._version for saved in term.saved))
             self.slots[identity].uses.append(use)
             uses.append((self.slots[identity], use))
@@ -76,7 +86,7 @@ class Tape:
 
     def _alone(self, slot: Slot) -> bool:
         """Whether nothing else leads to the slot's parameters, so that norms can be taken at once."""
-        if not slot.same_norm or len(slot.leaves) > 1:
+        if not slot.same_norm or len(slot.leaves) != 1 or self.promised[slot.leaves[0]]:
             return False
         return not any(
             other is not slot and other.uses and slot.leaves[0] in other.leaves for other in self._used_slots()
@@ -122,7 +132,8 @@ class Tape:
         only_dense = not self._alone(slot)
         if len(uses) == 1:
             return self._settle(slot, terms[0], grads[0], dense=only_dense)
-        joined = type(terms[0]).joined(terms, grads, self.units) if len({type(t) for t in terms}) == 1 else None
+        kinds = dict.fromkeys(type(term) for term in terms)  # one of them may know how all go together
+        joined = next((found for kind in kinds if (found := kind.joined(terms, grads, self.units))), None)
         if joined is not None:
             return self._settle(slot, *joined, dense=only_dense)
         total = self._settle(slot, terms[0], grads[0], dense=True).dense
@@ -137,7 +148,9 @@ class Tape:
         if len(parts) == 1 and not parts[0].derived:
             return first
         if len(parts) == 1 and parts[0].same_norm and len(parts[0].leaves) == 1:
-            return Settled(first.squared, term=_Mapped(self.parameters[name], parts[0].tensor, first), grad=first.squared)
+            return Settled(
+                first.squared, term=_Mapped(self.parameters[name], parts[0].tensor, first), grad=first.squared
+            )
         total: torch.Tensor | None = None
         for slot in parts:
             here = self.settled[id(slot.tensor)].dense
