@@ -82,7 +82,10 @@ class Term(ABC):
 
     @classmethod
     def joined(cls, terms: Sequence[Any], grads: Sequence[torch.Tensor], units: int) -> tuple[Term, torch.Tensor] | None:
-        """Several uses of one tensor as one use with more rows per unit, or None where that is impossible."""
+        """Several uses of one tensor, of this kind and maybe others, as one use; None where that is impossible.
+
+        The use has its G [units, ...] and saved tensors with units in front.
+        """
         return None
 
 

@@ -80,11 +80,12 @@ class LinearWeight(Term):
         return g.reshape(-1, g.shape[-1]).T @ a.reshape(-1, a.shape[-1])
 
     @classmethod
-    def joined(cls, terms: Sequence[Any], grads: Sequence[torch.Tensor], units: int) -> tuple[Term, torch.Tensor] | None:
+    def joined(
+        cls, terms: Sequence[Any], grads: Sequence[torch.Tensor], units: int
+    ) -> tuple[Term, torch.Tensor] | None:
         """Uses of one weight are more positions of each unit."""
-        if len({term.transposed for term in terms}) > 1:
+        if not all(isinstance(term, LinearWeight) for term in terms):
             return None
-        seen = [t.saved[0].reshape(units, -1, t.saved[0].shape[-1]) for t in terms]
-        grad = torch.cat([g.reshape(units, -1, g.shape[-1]) for g in grads], dim=1)
-        joint = cls(torch.cat(seen, dim=1), torch.empty(terms[0].shape, device="meta"), transposed=terms[0].transposed)
-        return joint, grad
+        parts = [term._flat(grad, units) for term, grad in zip(terms, grads, strict=True)]
+        seen, grad = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return LinearWeight(seen, torch.empty(terms[0].shape, device="meta")), grad
