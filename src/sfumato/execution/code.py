@@ -15,6 +15,8 @@ from sfumato.errors import UsageError
 from sfumato.models.user_source import user_sources
 
 COVERED = (
+    "sfumato.accounting",
+    "sfumato.private",
     "sfumato.models",
     "sfumato.training",
     "sfumato.defences",

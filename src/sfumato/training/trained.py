@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sfumato.accounting.history import NO_ACCOUNTANT, History
+from sfumato.accounting.guarantee import Guarantee, NoGuarantee, guarantee
+from sfumato.accounting.history import History
 from sfumato.atomic import replacing
 from sfumato.errors import UsageError
 
@@ -46,14 +47,14 @@ class Trained:
     predict: Predict | None = None
 
     @property
-    def guarantee(self) -> None:
-        """No formal guarantee yet: no mechanism with an accountant is in the house, so every history ends in none."""
-        return
+    def guarantee(self) -> Guarantee | NoGuarantee:
+        """What holds for these weights: the composition of everything in their history, or none with the reason."""
+        return guarantee(self.history)
 
     @property
     def guarantee_statement(self) -> str:
-        """The sentence for the report: why there is no formal guarantee."""
-        return self.history.why_no_guarantee() or NO_ACCOUNTANT
+        """The sentence for the report: the guarantee with all its numbers, or why there is none."""
+        return self.guarantee.statement
 
     def facts(self) -> dict[str, Any]:
         """JSON form of everything but the weights."""
