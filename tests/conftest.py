@@ -21,3 +21,15 @@ def attack_evidence():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def private_comparison():
+    """The module tests/private_comparison.py: clipped sums against a loop over single examples."""
+    path = Path(__file__).with_name("private_comparison.py")
+    spec = importlib.util.spec_from_file_location("private_comparison", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
