@@ -186,7 +186,7 @@ def _pulled_back(derived: torch.Tensor, parameter: torch.Tensor, gradients: torc
 
 def _squares(gradients: torch.Tensor) -> torch.Tensor:
     """[units], squared norms; `vector_norm` is an order of magnitude faster than squares and a sum."""
-    return torch.linalg.vector_norm(gradients.flatten(1), dim=1).square()
+    return torch.linalg.vector_norm(gradients.reshape(len(gradients), -1), dim=1).square()
 
 
 def _refuse_overwritten(slot: Slot, use: Use) -> None:

@@ -1,7 +1,7 @@
 """Elementwise use of a parameter with data: position tables, class tokens, layer scale, a learned temperature.
 
-In y = x + theta or y = theta * x the parameter is broadcast over the batch; a unit's gradient is G, or G * x, summed over
-the axes along which the parameter was repeated, but never over the batch.
+In y = x + theta or y = theta * x the parameter is broadcast over the batch; a unit's gradient is G, or G * x, summed
+over the axes along which the parameter was repeated, but never over the batch.
 """
 
 from __future__ import annotations
