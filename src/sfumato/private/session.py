@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +16,10 @@ from sfumato.errors import NotCaptured, NotPrivateError, UsageError
 from sfumato.private.batches import Data, PhysicalSize, gathered, rows_by_unit, trimmed
 from sfumato.private.clipping.base import ClippingState
 from sfumato.private.costs import Chooser
+from sfumato.private.distributed import ranks_of_this_job
 from sfumato.private.engine import Engine
+from sfumato.private.fingerprint import fingerprint, fingerprint_of
+from sfumato.private.job import Alone, Job
 from sfumato.private.loop import Loop
 from sfumato.private.noise.seeded import SeededNoise
 from sfumato.private.noise.source import NoiseSource
@@ -54,6 +59,15 @@ class StepFacts:
     loss: float
 
 
+class _Clipped(NamedTuple):
+    """What this process found: clipped sums by parameter, squared norms [units, parameters], the units' mask, loss."""
+
+    sums: dict[str, torch.Tensor]
+    squared: torch.Tensor
+    mask: torch.Tensor
+    loss: torch.Tensor
+
+
 class Session:
     """Private steps for one network; see `make`."""
 
@@ -70,8 +84,9 @@ class Session:
         size: PhysicalSize,
         charge: Charge | None,
         chooser: Chooser | None,
+        job: Job,
     ) -> None:
-        self.model, self.plan, self.source, self.charge = model, plan, source, charge
+        self.model, self.plan, self.source, self.charge, self.job = model, plan, source, charge, job
         self._loss, self._data = loss, data
         self.engine = Engine(model, chooser or Chooser.of_this_machine())
         self.method, self.why_loop = method, ""
@@ -81,6 +96,7 @@ class Session:
         self.state: ClippingState = plan.clipping.initial_state(len(self.engine.parameters))
         self._drawn: Rows | None = None
         self._probed = False
+        self._start: dict[str, bytes] = {}
         self._last = StepFacts(0, 0, float("nan"))
 
     @property
@@ -104,12 +120,15 @@ class Session:
     def draw(self) -> Rows:
         """The units of the next step, int64."""
         source = self.source.at("sample", self.steps_taken)
-        return self.plan.sampler.draw(len(self.rows_of_unit.sizes), source)
+        return self.job.drawn(lambda: self.plan.sampler.draw(len(self.rows_of_unit.sizes), source))
 
     def backward(self, units: Rows | None = None) -> StepFacts:
         """Clip and add up the gradients of the drawn units, charge the step, add noise, and leave it in `.grad`.
 
         The parameters' `.grad` is then the noisy sum over the expected batch size: all that an optimiser may see.
+
+        Args:
+            units: for tests of audit models, in place of the draw of `steps`; a release takes its own draw only.
 
         Raises:
             NotPrivateError: if anything would make the guarantee false; `.grad` stays empty.
@@ -119,22 +138,59 @@ class Session:
                 f"Expected at most {self.plan.steps} steps, got one more.",
                 remedy="Plan for more steps; the noise was calibrated for these.",
             )
+        if units is not None and not self.source.audit_only:
+            raise NotPrivateError(
+                "Expected the session's own draw of units, got another one.",
+                remedy="Loop over `session.steps()`; the accounting is that of the plan's sampler, and of no other.",
+            )
         drawn = self._drawn if units is None else units
         if drawn is None:
             raise UsageError("Expected a draw before the step.", remedy="Loop over `session.steps()`.")
         self._drawn = None
-        sums: dict[str, torch.Tensor] = {}
-        norms, masks, losses = [], [], []
-        for batch in self._physical(drawn):
-            squared, loss = self._add(batch, sums)
-            norms.append(squared)
-            masks.append(torch.from_numpy(batch.mask.any(axis=1)))
-            losses.append(loss)
-        self._release(sums)
-        self._adapt(norms, masks)
-        self._last = _facts(norms, masks, losses, len(drawn))
+        try:
+            self._last = self._step(drawn)
+        except BaseException:
+            for parameter in self.engine.parameters.values():
+                parameter.grad = None
+            raise
         self.steps_taken += 1
         return self._last
+
+    def unmoved(self) -> list[str]:
+        """Names of the parameters that are to the last bit what they were before this session's first step.
+
+        Every release has noise on every parameter, so one that stays has not reached the optimiser, or the learning
+        rate was 0 so far.
+        """
+        return [n for n, p in self.engine.parameters.items() if self._start.get(n) == fingerprint(p)]
+
+    def _step(self, drawn: Rows) -> StepFacts:
+        self.job.refuse_difference(self.steps_taken, self._agreement)
+        if not self._start:
+            self._start = {name: fingerprint(p) for name, p in self.engine.parameters.items()}
+        found = self.job.together(lambda: self._clipped(drawn))
+        self._release(found.sums)
+        squared, mask = self.job.joined(found.squared), self.job.joined(found.mask)
+        self._adapt(squared, mask)
+        return _facts(squared, mask, self.job.total(found.loss), len(drawn))
+
+    def _agreement(self) -> bytes:
+        """What must be the same in every process of a job: plan, position, data, and all weights."""
+        facts = f"{self.plan!r} {self.steps_taken} {len(self.rows_of_unit.rows)} {sorted(self.engine.parameters)}"
+        return fingerprint_of({facts: torch.from_numpy(self.rows_of_unit.starts), **self.model.state_dict()})
+
+    def _clipped(self, drawn: Rows) -> _Clipped:
+        self._ensure_probed(drawn)
+        sums: dict[str, torch.Tensor] = {}
+        squares, masks, loss = [], [], torch.zeros((), dtype=torch.float64)
+        for batch in self._physical(self.job.share(drawn)):
+            squared, here = self._add(batch, sums)
+            squares.append(squared.double())
+            masks.append(torch.from_numpy(batch.mask.any(axis=1)))
+            loss += here.double().cpu()
+        nothing = torch.zeros(0, len(self.engine.parameters), dtype=torch.float64)
+        squared = torch.cat(squares) if squares else nothing
+        return _Clipped(sums, squared, torch.cat([torch.zeros(0, dtype=torch.bool), *masks]).to(squared.device), loss)
 
     def _physical(self, drawn: Rows) -> Iterator[PhysicalBatch]:
         size, source = self.physical_batch_size, self.source.at("records", self.steps_taken)
@@ -146,9 +202,9 @@ class Session:
         rows = torch.from_numpy(batch.rows).reshape(-1).repeat_interleave(copies)
         mask = torch.from_numpy(batch.mask)
         count = mask.sum(dim=1, keepdim=True).clamp(min=1) * copies
-        weights = (mask / count).reshape(-1).repeat_interleave(copies).float()
+        weights = (mask / count).reshape(-1).repeat_interleave(copies).double()
         tensors = gathered(self._data, rows)
-        self._ensure_probed(tensors)
+        weights = weights.to(tensors[0].device)
         if self.method == "loop":
             clipped = Loop(self.model).add(self._on, tensors, weights, len(mask), self._factors, sums)
         else:
@@ -188,31 +244,43 @@ class Session:
 
     def _release(self, sums: Mapping[str, torch.Tensor]) -> None:
         """Noise on every parameter, whether or not any unit used it; charged before anything can be seen."""
-        plan, parameters, std = self.plan, self.engine.parameters, self._std
+        totals: dict[str, torch.Tensor] = {}
+        for name, parameter in self.engine.parameters.items():
+            kind = torch.promote_types(parameter.dtype, torch.float32)
+            total = sums[name].to(kind) if name in sums else torch.zeros_like(parameter, dtype=kind)
+            totals[name] = self.job.total(total.contiguous())
+        noisy = self.job.together(lambda: self._noisy(totals))
+        for name, parameter in self.engine.parameters.items():
+            parameter.grad = self.job.from_first(noisy[name]).to(parameter.dtype)
+
+    def _noisy(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Charged, and with noise, in the first process; what the others hold is replaced by it."""
+        if not self.job.first:
+            return totals
         if self.charge is not None:
             self.charge.step()
-        for name, parameter in parameters.items():
-            total = sums.get(name)
-            if total is None:
-                total = torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
-            noisy = plan.noise.add(total.contiguous(), std, self.source.at("noise", self.steps_taken, name))
-            parameter.grad = noisy.to(parameter.dtype)
+        std, noise = self._std, self.plan.noise
+        return {n: noise.add(total, std, self.source.at("noise", self.steps_taken, n)) for n, total in totals.items()}
 
-    def _adapt(self, norms: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> None:
-        parameters = len(self.engine.parameters)
-        squared = torch.cat(list(norms)) if norms else torch.zeros(0, parameters)
-        mask = torch.cat(list(masks)) if masks else torch.zeros(0, dtype=torch.bool)
+    def _adapt(self, squared: torch.Tensor, mask: torch.Tensor) -> None:
         source = self.source.at("adapt", self.steps_taken)
-        self.state = self.plan.clipping.updated(self.state, squared, mask, source, self.plan.expected_batch_size)
+        state = self.plan.clipping.updated(self.state, squared, mask, source, self.plan.expected_batch_size)
+        bounds = torch.tensor(state.max_grad_norms, dtype=torch.float64, device=squared.device)
+        self.state = ClippingState(tuple(self.job.from_first(bounds).tolist()))
 
-    def _ensure_probed(self, tensors: Sequence[torch.Tensor]) -> None:
-        """At the first batch, and now and then afterwards: no example may move another one's gradient."""
+    def _ensure_probed(self, drawn: Rows) -> None:
+        """At the first batch, and now and then afterwards: no example may move another one's gradient.
+
+        Every process of a job probes the same rows, so that all come to the same decision.
+        """
         if self.method == "loop":
+            self._refuse_in_loop()
+        if self.method == "loop" or not len(drawn):
             return
         chance = float(stream(0, "probe", self.steps_taken).random())  # when it happens is no secret
         if self._probed and chance >= PROBE_RATE:
             return
-        rows = self._probe_rows(tensors)
+        rows = self._probe_rows(drawn)
         try:
             if not self._probed:
                 refuse_unsupported(self.model)
@@ -225,15 +293,20 @@ class Session:
         self.method = "capture" if self.method == "auto" else self.method
         self._probed = True
 
-    def _probe_rows(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Four rows of the batch; small batches are filled up from the data."""
-        step = self.plan.augmentations
-        found = [tensor[::step][: ROWS + 1] for tensor in tensors]
-        missing = ROWS + 1 - len(found[0])
-        if missing <= 0:
-            return found
-        more = gathered(self._data, torch.arange(missing) % len(self.rows_of_unit.rows))
-        return [torch.cat([a, b]) for a, b in zip(found, more, strict=True)]
+    def _refuse_in_loop(self) -> None:
+        """A loop of single examples needs no probe, and can follow what one pass cannot; the rest is refused."""
+        if not self._probed:
+            with suppress(NotCaptured):
+                refuse_unsupported(self.model)
+            self._probed = True
+
+    def _probe_rows(self, drawn: Rows) -> list[torch.Tensor]:
+        """Records of four drawn units; small draws are filled up from the data."""
+        units, table = drawn[: ROWS + 1], self.rows_of_unit
+        rows = table.rows[table.starts[units[table.sizes[units] > 0]]]
+        return gathered(
+            self._data, torch.from_numpy(np.resize(np.concatenate([rows, table.rows[: ROWS + 1]]), ROWS + 1))
+        )
 
 
 def make(
@@ -249,6 +322,7 @@ def make(
     fixed_shapes: bool = False,
     charge: Charge | None = None,
     chooser: Chooser | None = None,
+    distributed: bool = False,
 ) -> Session:
     """Private training of a network as it is, in five lines of a user's own loop.
 
@@ -273,9 +347,11 @@ def make(
             padding is left away.
         charge: is told of each step before it is released; it may refuse.
         chooser: of kernels; by default the machine's.
+        distributed: share the work among the processes that `torchrun` started; each holds the whole network, not
+            wrapped, and all the data, and takes the same steps.
 
     Raises:
-        NotPrivateError: if the network or the loss couples examples.
+        UsageError: if `distributed` is asked for and there is no process group.
     """
     if method not in METHODS:
         raise UsageError(f"Expected `method` to be one of {METHODS}, got {method!r}.")
@@ -284,17 +360,13 @@ def make(
     return Session(
         model, loss, data, plan, source,
         unit_of=unit_of, method=method, size=size, charge=charge, chooser=chooser,
+        job=ranks_of_this_job() if distributed else Alone(),
     )  # fmt: skip
 
 
-def _facts(
-    norms: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], losses: Sequence[torch.Tensor], units: int
-) -> StepFacts:
-    bad = sum(
-        int((~squared.isfinite().all(dim=1) & mask).sum()) for squared, mask in zip(norms, masks, strict=True)
-    )
-    total = float(torch.stack([loss.double() for loss in losses]).sum()) if losses else float("nan")
-    return StepFacts(units, bad, total / max(1, units))
+def _facts(squared: torch.Tensor, mask: torch.Tensor, loss: torch.Tensor, units: int) -> StepFacts:
+    bad = int((~squared.isfinite().all(dim=1) & mask).sum())
+    return StepFacts(units, bad, float(loss) / units if units else float("nan"))
 
 
 def facts_of(session: Session) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _batch(units: Rows, rows_of_unit: UnitRows, size: int, cap: int, source: Noi
     mask[: len(units)] = np.arange(cap) < counts[:, None]
     places = starts[:, None] + np.minimum(np.arange(cap), counts[:, None] - 1)
     for line in np.flatnonzero(counts > cap):
-        places[line] = starts[line] + random_subset(int(counts[line]), cap, source)
+        places[line] = starts[line] + random_subset(int(counts[line]), cap, source.at(int(units[line])))
     rows = np.full((size, cap), rows_of_unit.rows[places[0, 0]])
     rows[: len(units)] = rows_of_unit.rows[places]
     named = np.full(size, NO_UNIT, dtype=np.int64)
