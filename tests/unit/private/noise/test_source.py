@@ -71,7 +71,9 @@ def test_a_stream_does_not_depend_on_what_was_drawn_before():
 
 
 def test_addresses_and_seeds_give_different_streams():
-    roots = [SeededNoise(seed, *names) for seed in (0, 1) for names in ((), ("a",), ("b",), (1,), ("1",), (1, 1), (11,))]
+    roots = [
+        SeededNoise(seed, *names) for seed in (0, 1) for names in ((), ("a",), ("b",), (1,), ("1",), (1, 1), (11,))
+    ]
     first = {drawn(root, 4, torch.float64).numpy().tobytes() for root in roots}
     assert len(first) == len(roots)
 
@@ -258,3 +260,16 @@ def test_threads_share_a_source_without_repeats():
     values = torch.cat(found)
     assert len(values.unique()) == len(values)
     assert 0.95 < float(values.std()) < 1.05
+
+
+@SOURCES
+def test_a_draw_waits_for_the_one_before(make):
+    """Both would write to the same buffers."""
+    source = make()
+    waiting = threading.Thread(target=source.fill, args=(torch.empty(3),))
+    with source._desk.lock:
+        waiting.start()
+        waiting.join(timeout=0.1)
+        assert waiting.is_alive()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
