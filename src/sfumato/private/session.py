@@ -202,7 +202,7 @@ class Session:
         rows = torch.from_numpy(batch.rows).reshape(-1).repeat_interleave(copies)
         mask = torch.from_numpy(batch.mask)
         count = mask.sum(dim=1, keepdim=True).clamp(min=1) * copies
-        weights = (mask / count).reshape(-1).repeat_interleave(copies).double()
+        weights = (mask.double() / count).reshape(-1).repeat_interleave(copies)
         tensors = gathered(self._data, rows)
         weights = weights.to(tensors[0].device)
         if self.method == "loop":

@@ -1,4 +1,4 @@
-"""The session against a slow twin: every drawn unit alone, by ordinary autograd, clipped, added up; noise subtracted."""
+"""The session against a slow twin: each drawn unit alone, by ordinary autograd, clipped; the noise is subtracted."""
 
 import math
 
