@@ -1,7 +1,7 @@
 """Convolutions in one to three dimensions: the gradient of each unit, or its norm alone, by the cheapest exact way.
 
 - "kernel": the library's own weight-gradient kernel, once per unit;
-- "unfold": patches times G, batched (per group);
+- "columns", "rows": patches times G, batched (per group), with the patches laid out either way;
 - "gram": no gradient at all: with K the Gram matrix of the padded pixels, the Gram matrix of the patches is the sum of
   K over the kernel's offsets, so patches are never written down (two dimensions, small maps).
 """
@@ -20,6 +20,7 @@ from sfumato.private.rules.base import Call, Function, Outcome, Rule, Term, scal
 from sfumato.private.rules.rounding import gram_norms
 from sfumato.private.rules.sums import ChannelSum
 
+CACHED = 1 << 18  # numbers of patches that are made at a time
 GRAM_PIXELS = 600  # beyond that many padded pixels the Gram matrix of the pixels is never the cheapest
 
 
@@ -96,11 +97,14 @@ class ConvWeight(Term):
         if not two:
             return ("kernel",)
         pixels = prod(size + 2 * pad for size, pad in zip(self.saved[0].shape[2:], g.padding, strict=True))
-        return ("kernel", "unfold", "gram") if pixels <= GRAM_PIXELS and len(grad) == units else ("kernel", "unfold")
+        ways = ("kernel", "columns", "rows")
+        return (*ways, "gram") if pixels <= GRAM_PIXELS and len(grad) == units else ways
 
     def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
         out = grad.new_empty(units, *self.shape) if out is None else out
-        return self._unfolded(grad, units, out) if way == "unfold" else self._each_unit(grad, units, out)
+        if way in ("columns", "rows"):
+            return self._patched(grad, units, out, rows_first=way == "rows")
+        return self._each_unit(grad, units, out)
 
     def _each_unit(self, grad: torch.Tensor, units: int, out: torch.Tensor) -> torch.Tensor:
         rows = len(grad) // units
@@ -109,21 +113,28 @@ class ConvWeight(Term):
             out[unit] = self._summed(grad[here], self.saved[0][here])
         return out
 
-    def _unfolded(self, grad: torch.Tensor, units: int, out: torch.Tensor) -> torch.Tensor:
-        g, kernel = self.geometry, self.shape[2:]
-        patches = F.unfold(self.saved[0].to(grad.dtype), kernel, g.dilation, g.padding, g.stride)  # [rows, d * k, T]
-        left = grad.reshape(len(grad) * g.groups, self.shape[0] // g.groups, -1)
-        right = patches.reshape(len(grad) * g.groups, -1, patches.shape[-1]).transpose(1, 2)
-        if len(grad) == units:
-            torch.bmm(left, right, out=out.view(units * g.groups, self.shape[0] // g.groups, -1))
-            return out
-        per_row = torch.bmm(left, right).reshape(units, -1, *self.shape)
-        return torch.sum(per_row, dim=1, out=out)
+    def _patched(self, grad: torch.Tensor, units: int, out: torch.Tensor, *, rows_first: bool) -> torch.Tensor:
+        """Patches times G, a few units at a time, so that patches stay in the cache.
+
+        The order of the patches' axes decides how they are copied and multiplied; which is faster depends on the shape.
+        """
+        rows, groups = len(grad) // units, self.geometry.groups
+        padded = self._padded(grad.dtype)
+        per_unit = rows * prod(grad.shape[2:]) * prod(self.shape[1:]) * groups
+        step = max(1, CACHED // per_unit)
+        for first in range(0, units, step):
+            here = slice(first * rows, min(first + step, units) * rows)
+            g = _by_unit(grad[here], rows, groups)  # [units, groups, p, T]
+            seen = patches(padded[here], self.shape[2:], self.geometry, grad.shape[2:], rows, rows_first=rows_first)
+            target = out[first : first + step].view(-1, self.shape[0] // groups, prod(self.shape[1:]))
+            torch.bmm(g.flatten(0, 1), seen if rows_first else seen.transpose(1, 2), out=target)
+        return out
+
+    def _padded(self, dtype: torch.dtype) -> torch.Tensor:
+        return F.pad(self.saved[0].to(dtype), [pad for pad in self.geometry.padding[::-1] for _ in range(2)])
 
     def squared_norms(self, grad: torch.Tensor, units: int, way: str) -> torch.Tensor:
-        geometry = self.geometry
-        seen = self.saved[0].to(grad.dtype)
-        padded = F.pad(seen, [pad for pad in geometry.padding[::-1] for _ in range(2)])
+        geometry, padded = self.geometry, self._padded(grad.dtype)
         x = padded.reshape(units * geometry.groups, -1, *padded.shape[2:])
         g = grad.reshape(units * geometry.groups, self.shape[0] // geometry.groups, -1)
         patches = patch_gram(x, self.shape[2:], geometry, grad.shape[2:])
@@ -139,6 +150,45 @@ class ConvWeight(Term):
             grad, seen.to(grad.dtype), self.weight.to(grad.dtype), None, g.stride, g.padding, g.dilation, g.transposed,
             output_padding, g.groups, [False, True, False],
         )[1]  # fmt: skip
+
+
+def patches(
+    padded: torch.Tensor,
+    kernel: torch.Size,
+    geometry: Geometry,
+    positions: torch.Size,
+    rows: int,
+    *,
+    rows_first: bool,
+) -> torch.Tensor:
+    """What each output position of a two-dimensional convolution sees, copied once through strides.
+
+    Args:
+        padded: [units * rows, channels, H, W].
+        kernel: its two sides.
+        geometry: stride, dilation and groups are used.
+        positions: of the output, (h, w).
+        rows: per unit; their positions are joined.
+        rows_first: [units * groups, rows * h * w, channels / groups * k], else the last two axes swapped.
+    """
+    n, channels, _, _ = padded.shape
+    of_row, of_channel, down, right = padded.stride()
+    groups, (s, t), (d, e) = geometry.groups, geometry.stride, geometry.dilation
+    view = padded.as_strided(
+        (n // rows, rows, groups, channels // groups, *kernel, *positions),
+        (rows * of_row, of_row, channels // groups * of_channel, of_channel, down * d, right * e, down * s, right * t),
+        padded.storage_offset(),
+    )
+    columns = prod(kernel) * (channels // groups)
+    if rows_first:
+        return view.permute(0, 2, 1, 6, 7, 3, 4, 5).reshape(n // rows * groups, -1, columns)
+    return view.permute(0, 2, 3, 4, 5, 1, 6, 7).reshape(n // rows * groups, columns, -1)
+
+
+def _by_unit(grad: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
+    """G [units * rows, p, *positions] as [units, groups, p / groups, rows * T]."""
+    parts = grad.reshape(len(grad) // rows, rows, groups, grad.shape[1] // groups, -1)
+    return parts.permute(0, 2, 3, 1, 4).reshape(len(parts), groups, parts.shape[3], -1)
 
 
 def patch_gram(x: torch.Tensor, kernel: torch.Size, geometry: Geometry, positions: torch.Size) -> torch.Tensor:
