@@ -28,6 +28,7 @@ class Slot:
         name: of the parameter, or of what it is made of.
         leaves: names of the parameters that it is made of; its own name for a parameter.
         same_norm: whether the map from the parameter only moves numbers about, so that norms agree.
+        place: tells slots of one name apart.
     """
 
     tensor: torch.Tensor
@@ -35,6 +36,7 @@ class Slot:
     leaves: tuple[str, ...]
     derived: bool = False
     same_norm: bool = True
+    place: int = 0
     uses: list[Use] = field(default_factory=list)
 
     def __post_init__(self) -> None:

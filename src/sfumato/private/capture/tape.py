@@ -50,7 +50,7 @@ class Tape:
         leaves = tuple(dict.fromkeys(leaf for parent in parents for leaf in parent.leaves))
         moved = same_norm and all(parent.same_norm for parent in parents)
         names = ", ".join(parent.name for parent in parents)
-        self.slots[id(output)] = Slot(output, f"{function}({names})", leaves, True, moved)
+        self.slots[id(output)] = Slot(output, f"{function}({names})", leaves, True, moved, len(self.slots))
 
     def promise(self, slots: Sequence[Slot]) -> None:
         """Uses that come later, when a checkpointed part runs again: until then no norm may be taken."""
@@ -104,7 +104,7 @@ class Tape:
         return Settled(_squares(gradients), dense=gradients)
 
     def _buffer(self, slot: Slot, term: Term, grad: torch.Tensor) -> torch.Tensor:
-        key = (slot.name, tuple(term.shape), grad.dtype, grad.device)
+        key = (slot.name, slot.place, tuple(term.shape), grad.dtype, grad.device)
         if key not in self.buffers or len(self.buffers[key]) < self.units:
             self.buffers[key] = grad.new_empty(self.units, *term.shape)
         return self.buffers[key][: self.units]
