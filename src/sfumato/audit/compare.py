@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.accounting.history import NO_ACCOUNTANT, History
+from sfumato.accounting.guarantee import Guarantee, NoGuarantee
+from sfumato.accounting.history import History
+from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations
 from sfumato.audit.exposure import vulnerability
 from sfumato.audit.findings import one_run_bounds
 from sfumato.audit.game import FitRunner, Game, Played, siblings
+from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
 from sfumato.audit.record import (
@@ -22,7 +25,6 @@ from sfumato.audit.record import (
     Design,
     EpsilonFinding,
     Finding,
-    GuaranteeSummary,
     Notice,
     Subject,
 )
@@ -126,6 +128,7 @@ def compare(
         for recipe, rows in zip(recipes, results, strict=True)
     ]
     subjects = [m.subject for m in measured]
+    checks = alarm_checks(subjects)
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
@@ -133,8 +136,9 @@ def compare(
         design=_design(membership, measured, done),
         subjects=subjects,
         comparisons=_comparisons(measured, settings.confidence),
-        verdict=verdict(subjects, ()),
-        notices=[*notices, *said(done), CHOSEN_AFTERWARDS, *_notices(membership, settings)],
+        verdict=verdict(subjects, checks),
+        checks=checks,
+        notices=[*alarms(subjects), *notices, *said(done), CHOSEN_AFTERWARDS, *_notices(membership, settings)],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -229,11 +233,9 @@ def summary_of(population: Population, membership: Membership) -> DataSummary:
     )
 
 
-def guarantee_of(results: Sequence[JobResult]) -> GuaranteeSummary:
-    """The guarantee of the recipe's models: read from the histories of them all; one ordinary read is enough."""
-    histories = [History.from_plain(list(result.facts["history"])) for result in results]
-    reasons = [reason for history in histories if (reason := history.why_no_guarantee()) is not None]
-    return GuaranteeSummary(status="none", statement=reasons[0] if reasons else NO_ACCOUNTANT)
+def guarantee_of(results: Sequence[JobResult]) -> Guarantee | NoGuarantee:
+    """The guarantee of one of the recipe's models: read from the histories of them all; one ordinary read is enough."""
+    return of_one_training(History.from_plain(list(result.facts["history"])) for result in results)
 
 
 def _measure(
@@ -252,7 +254,7 @@ def _measure(
         name=recipe.name,
         artefact=SIBLINGS,
         defence=defence_summary(recipe.defence),
-        guarantee=guarantee_of(results),
+        guarantee=summary(guarantee_of(results), membership, population, fprs=settings.fprs, delta=settings.delta),
         history=results[0].facts["history"],
         recipe=plain(recipe.spec()),
         utility=utility(answers.logits, answers.labels, membership.of_records(population), settings.confidence),

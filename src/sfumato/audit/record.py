@@ -20,7 +20,7 @@ from sfumato.atomic import write_atomic
 from sfumato.errors import UsageError
 from sfumato.validate import one_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MOST_ARRAY_BYTES = 10**9  # a record holds a few numbers per target; more is no record, or a zip bomb
 
 
@@ -135,11 +135,50 @@ class DefenceSummary(Value):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class EpsilonAt(Value):
+    """One point of epsilon(delta)."""
+
+    epsilon: float
+    delta: float
+
+
+class PermittedCurve(Value):
+    """The highest TPR that any attack can have in this game under a guarantee, at rising FPR.
+
+    `group_size` is how many changes of the guarantee's adjacency the game makes when it turns a member into a
+    non-member.
+    """
+
+    fpr: list[float]
+    tpr: list[float]
+    group_size: int
+
+    def at(self, fpr: float) -> float | None:
+        """The TPR permitted at exactly this FPR, or None where it is not on the grid."""
+        return next((tpr for x, tpr in zip(self.fpr, self.tpr) if abs(x - fpr) <= 1e-9 * fpr), None)
+
+
+class GuaranteeNumbers(Value):
+    """A formal guarantee in numbers; `note` says why there is no `permitted` curve."""
+
+    epsilon: float
+    delta: float
+    adjacency: str
+    unit: str
+    accountant: str
+    audit_only: bool
+    mechanisms: list[dict[str, Any]]
+    profile: list[EpsilonAt] = Field(default_factory=list)
+    permitted: PermittedCurve | None = None
+    note: str = ""
+
+
 class GuaranteeSummary(Value):
-    """The formal guarantee, or the sentence that says why there is none."""
+    """The formal guarantee, or the sentence that says why there is none (and then no number)."""
 
     status: Literal["none", "formal"]
     statement: str
+    numbers: GuaranteeNumbers | None = None
 
 
 class Subject(Value):

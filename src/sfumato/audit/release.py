@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations
 from sfumato.audit.compare import (
     CHOSEN_AFTERWARDS,
@@ -21,8 +22,9 @@ from sfumato.audit.compare import (
     summary_of,
 )
 from sfumato.audit.game import Case, Game
+from sfumato.audit.guarantees import summary
 from sfumato.audit.provenance import provenance
-from sfumato.audit.record import AuditRecord, Design, GuaranteeSummary, Notice, Subject
+from sfumato.audit.record import AuditRecord, Design, Notice, Subject
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.subject import Attacked, attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import utility
@@ -96,8 +98,9 @@ def audit_release(
     done = executed(jobs, settings, store, executor, on_event)
     game = _game(population, release, membership, gather(done.results, population), settings)
     tried = attack_all(game, settings, fit_runner(store))
-    subject = _subject(population, release, game, settings, tried)
+    subject = _subject(population, release, membership, game, settings, tried)
     subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
+    checks = alarm_checks([subject])
     record = AuditRecord(
         kind="release",
         title=title or f"{release.name}, trained on {population.name}",
@@ -112,8 +115,9 @@ def audit_release(
             trained=done.trained,
         ),
         subjects=[subject],
-        verdict=verdict([subject], ()),
-        notices=[*said(done), CHOSEN_AFTERWARDS, *_notices(release, membership)],
+        verdict=verdict([subject], checks),
+        checks=checks,
+        notices=[*alarms([subject]), *said(done), CHOSEN_AFTERWARDS, *_notices(release, membership)],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -140,14 +144,21 @@ def _check_seeds(release: Release, jobs: Sequence[TrainJob]) -> None:
         )
 
 
-def _subject(population: Population, release: Release, game: Game, settings: AuditSettings, tried: Attacked) -> Subject:
+def _subject(
+    population: Population,
+    release: Release,
+    membership: Membership,
+    game: Game,
+    settings: AuditSettings,
+    tried: Attacked,
+) -> Subject:
     answers = game.cases[0].target
     in_training = release.members[None, population.unit_of]
     return Subject(
         name=release.name,
         artefact=RELEASED,
         defence=defence_summary(release.recipe.defence),
-        guarantee=GuaranteeSummary(status="none", statement=release.trained.guarantee_statement),
+        guarantee=summary(release.trained.guarantee, membership, population, fprs=settings.fprs),
         history=release.trained.history.plain(),
         recipe=plain(release.recipe.spec()),
         utility=utility(answers.logits, answers.labels, in_training, settings.confidence),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from sfumato.audit.alarm import BROKEN, above
 from sfumato.audit.record import AttackResult, CheckResult, Finding, Subject, Verdict
 
 
@@ -31,7 +32,7 @@ def headline(result: AttackResult) -> Finding:
 
 
 def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdict:
-    """Status from the user's checks alone; sentence and evidence from the findings."""
+    """Status from the checks (the user's, and broken guarantees) alone; sentence and evidence from the findings."""
     sentences, in_favour, against = [], [], []
     for subject in subjects:
         result = subject.attack(subject.strongest)
@@ -45,9 +46,10 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
     in_favour += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "passed"]
     tested = "; ".join(sentences) if sentences else "nothing could be tested"
+    broken = [subject.name for subject in subjects if above(subject)]
     return Verdict(
         status=status(checks),
-        sentence=f"Strongest attack found on each: {tested}.",
+        sentence="".join(f"{name}: {BROKEN}. " for name in broken) + f"Strongest attack found on each: {tested}.",
         in_favour=in_favour,
         against=against,
     )

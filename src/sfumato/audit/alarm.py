@@ -1,0 +1,95 @@
+"""What no measurement may show: an attack above the curve that a guarantee permits. Then the guarantee is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+from sfumato.audit.record import CheckResult, Finding, Notice, Subject
+
+BROKEN = "the guarantee is broken by this measurement"
+
+
+class Above(NamedTuple):
+    """One measurement that the guarantee of `subject` forbids, in words."""
+
+    subject: str
+    text: str
+
+
+def above(subject: Subject) -> list[Above]:
+    """Every measured lower bound of a subject that lies above what its guarantee permits.
+
+    All true positive rates of all attacks share the level (Bonferroni), so that many attacks on a sound mechanism raise
+    a false alarm no more often than one. Lower bounds on epsilon are compared with the epsilon at their own delta.
+    """
+    promised = subject.guarantee.numbers
+    if promised is None or promised.permitted is None:
+        return []
+    judged = [
+        (attack.name, found, bound)
+        for attack in subject.attacks
+        for found in attack.findings
+        if found.name == "tpr_at_fpr" and found.resolvable and found.at is not None and found.low is not None
+        if (bound := promised.permitted.at(found.at)) is not None
+    ]
+    found_above = [
+        Above(
+            subject.name,
+            f"{attack} finds at least {low:.3g} of the members at a false positive rate of {found.at:g}, where the "
+            f"guarantee permits at most {bound:.3g}",
+        )
+        for attack, found, bound in judged
+        if (low := shared_low(found, len(judged))) > bound
+    ]
+    epsilons = {point.delta: point.epsilon for point in promised.profile}
+    return found_above + [
+        Above(
+            subject.name,
+            f"{bound.method} measures an epsilon of at least {bound.value:.3g} at delta {bound.delta:g}, where the "
+            f"guarantee states at most {epsilons[bound.delta]:.3g}",
+        )
+        for bound in subject.epsilon
+        if bound.delta in epsilons and bound.value > epsilons[bound.delta]
+    ]
+
+
+def shared_low(found: Finding, tests: int) -> float:
+    """The lower end of an interval whose level is shared among `tests` intervals, by the normal approximation."""
+    if found.value is None or found.low is None:
+        return 0.0
+    miss = 1 - found.confidence
+    wider = NormalDist().inv_cdf(1 - miss / (2 * tests)) / NormalDist().inv_cdf(1 - miss / 2)
+    return found.value - wider * (found.value - found.low)
+
+
+def alarms(subjects: Sequence[Subject]) -> list[Notice]:
+    """One critical notice for each subject whose guarantee is broken."""
+    return [
+        Notice(
+            severity="critical",
+            text=f"{name}: {BROKEN}: {'; '.join(texts)}.",
+            remedy="Do not release models of this recipe, and report the defect: sampling, clipping, noise or "
+            "accounting is not what the guarantee says.",
+        )
+        for name, texts in _by_subject(subjects).items()
+    ]
+
+
+def alarm_checks(subjects: Sequence[Subject]) -> list[CheckResult]:
+    """One failed check for each subject whose guarantee is broken; none where nothing is: that proves nothing."""
+    return [
+        CheckResult(
+            name=f"guarantee of {name}",
+            condition="no attack above the curve that the guarantee permits",
+            outcome="failed",
+            explanation=f"{BROKEN}: {'; '.join(texts)}",
+        )
+        for name, texts in _by_subject(subjects).items()
+    ]
+
+
+def _by_subject(subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    found = {subject.name: [one.text for one in above(subject)] for subject in subjects}
+    return {name: texts for name, texts in found.items() if texts}
