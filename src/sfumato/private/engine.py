@@ -19,6 +19,7 @@ from sfumato.private.costs import Chooser
 from sfumato.private.refusals import Untouched
 
 LEARNING_ROUNDS = 5
+REPLACED = (0, 2)  # the second of two rows is another one
 Losses = Callable[[], torch.Tensor]
 Factors = Callable[[torch.Tensor], torch.Tensor]
 
@@ -63,13 +64,13 @@ class Engine:
         """
         self.layouts = {}
         for _ in range(LEARNING_ROUNDS):
-            two, three, changed = (self._traced(losses_on, rows) for rows in ((0, 1), (0, 1, 2), (0, 2)))
+            two, three, changed = (self._traced(losses_on, rows) for rows in ((0, 1), (0, 1, 2), REPLACED))
             self.layouts = compare(two, three, changed)
             if not any(self.layouts[site].output for site in two.derived & self.layouts.keys()):
                 return  # else: what is made of parameters alone, one part for each row, is data from there on
 
     def _traced(self, losses_on: Callable[[tuple[int, ...]], torch.Tensor], rows: tuple[int, ...]) -> Trace:
-        trace = Trace()
+        trace = Trace(replaced=rows == REPLACED)
         with torch.random.fork_rng(), self._mode(self._tape(len(rows), len(rows)), trace):
             torch.manual_seed(0)
             losses_on(rows)

@@ -29,11 +29,13 @@ class SiteLayout(NamedTuple):
 class Trace:
     """Values seen in one run, by site: the output's first, then those of the tensors among the arguments.
 
-    `derived` are the sites where the output was made of parameters alone.
+    `derived` are the sites where the output was made of parameters alone. `replaced` says that the second of two rows is
+    another one: where rows are made of parameters alone, the second is moved then, so that its parts can be told.
     """
 
     values: dict[Site, tuple[torch.Tensor, ...]] = field(default_factory=dict)
     derived: set[Site] = field(default_factory=set)
+    replaced: bool = False
 
 
 def compare(two: Trace, three: Trace, changed: Trace) -> dict[Site, SiteLayout]:
@@ -74,6 +76,14 @@ def _folded(axis: int, fold: int, two: torch.Tensor, changed: torch.Tensor) -> L
     if bool(first_half) == bool(even):
         return "the rows' parts cannot be told apart"
     return Layout(axis, fold, interleaved=bool(first_half))
+
+
+def second_moved(output: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """An output of two rows with other numbers in the second."""
+    parts = torch.arange(output.shape[layout.axis], device=output.device)
+    second = parts % 2 == 1 if layout.interleaved else parts >= layout.fold
+    shape = [-1 if axis == layout.axis else 1 for axis in range(output.dim())]
+    return output + second.view(shape) * (0.5 * output + 0.7)
 
 
 def layout_at(

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from sfumato.errors import NotCaptured, NotPrivateError, UnsupportedModel
 from sfumato.private.capture.foreign import refuse_foreign_checkpoint
-from sfumato.private.capture.layouts import Site, Trace, layout_at
+from sfumato.private.capture.layouts import Site, Trace, layout_at, second_moved
 from sfumato.private.capture.opened import opened
 from sfumato.private.capture.slots import Slot
 from sfumato.private.capture.tape import Tape
@@ -120,7 +120,7 @@ class Capture(TorchFunctionMode):
         if rule is not None and rule.composite:
             with self:
                 return rule.expand(func, args, kwargs)
-        return self._used(func, args, kwargs, private, rule)
+        return self._used(func, args, kwargs, private, rule, made=not data)
 
     def _makes_rows(self, func: Any, private: list[Slot]) -> bool:
         """Whether a function of parameters alone makes one row per row of the batch (an expanded class token)."""
@@ -149,12 +149,19 @@ class Capture(TorchFunctionMode):
             self.constants[id(tensor)] = tensor
 
     def _used(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], private: list[Slot], rule: Rule | None
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        private: list[Slot],
+        rule: Rule | None,
+        *,
+        made: bool,
     ) -> Any:
         site = self._site(func, private)
         values = self._values(args), {name: self._value(value) for name, value in kwargs.items()}
         if self.trace is not None:
-            return self._traced(site, func, *values)
+            return self._traced(site, func, *values, made=made)
         if self.rehearsing:
             self.tape.promise(private)
             return func(*values[0], **values[1])
@@ -188,9 +195,12 @@ class Capture(TorchFunctionMode):
         outcome = rule.apply(call)
         return outcome.output, call.layout, [(id(names[n]), term) for n, term in outcome.terms.items()]
 
-    def _traced(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _traced(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, made: bool) -> Any:
         out = func(*args, **kwargs)
         assert self.trace is not None
+        layout = self.tape.layouts[site].output if made else None
+        if layout is not None and self.trace.replaced:
+            out = second_moved(out, layout)
         if isinstance(out, torch.Tensor):
             self.trace.values[site] = _kept(out, args, kwargs)
         return out
