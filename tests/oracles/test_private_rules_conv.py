@@ -10,9 +10,9 @@ from sfumato.private.rules.conv import ConvWeight, Geometry
 
 KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-SIDES = {1: (9,), 2: (6, 7), 3: (4, 5, 4)}
+SIDES = {1: (9,), 2: (6, 7), 3: (5, 6, 5)}
 MODES = ("zeros", "reflect", "replicate", "circular")
-WAYS = {1: ("kernel",), 2: ("kernel", "unfold", "gram"), 3: ("kernel",)}
+WAYS = {1: ("kernel",), 2: ("kernel", "columns", "rows", "gram"), 3: ("kernel",)}
 OPTIONS = {
     "plain": {"kernel_size": 3},
     "stride": {"kernel_size": 3, "stride": 2, "padding": 1},

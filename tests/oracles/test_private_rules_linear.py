@@ -75,6 +75,19 @@ def test_uses_that_no_module_hook_sees(private_comparison, way):
     private_comparison.check_layer(Beside, (3, 4), way=way)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_two_tensors_made_of_one_weight_in_the_same_way(private_comparison, way):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x):
+            return x @ self.w.T + torch.sin(x) @ self.w.T + x**2 @ (self.w * 2) + torch.cos(x) @ (self.w * 2)
+
+    private_comparison.check_layer(Twice, (3, 4), way=way)
+
+
 def test_layers_that_run_in_another_order_than_registered(private_comparison):
     """FastDP: clipping fires at the first registered layer, and later norms miss."""
 

@@ -20,12 +20,17 @@ class Normalised(ABC):
 
     Args:
         seen: its input.
+
+    Attributes:
+        wanted: names that somebody will take.
     """
 
     def __init__(self, seen: torch.Tensor) -> None:
         self.seen = seen
-        self._of: torch.Tensor | None = None
+        self._of: torch.Tensor | None = None  # held, so that its place in memory is not another one's
+        self._place: object = None
         self._found: dict[str, torch.Tensor] = {}
+        self.wanted: set[str] = set()
 
     @abstractmethod
     def found(self, grad: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -33,8 +38,9 @@ class Normalised(ABC):
 
     def take(self, name: str, grad: torch.Tensor) -> torch.Tensor:
         """One of `found`, computed once for all who ask with the same G."""
-        if self._of is None or name not in self._found or not _same(self._of, grad):
-            self._of, self._found = grad, self.found(grad)
+        if name not in self._found or self._place != _place(grad):
+            self._of, self._place = grad, _place(grad)
+            self._found = {n: part for n, part in self.found(grad).items() if n in self.wanted}
         part = self._found.pop(name)
         if not self._found:
             self._of = None  # G is not kept longer than needed
@@ -53,6 +59,7 @@ class AffineTerm(Term):
     def __init__(self, normalised: Normalised, name: str, shape: torch.Size) -> None:
         self.normalised, self.name, self.shape = normalised, name, shape
         self.saved = (normalised.seen,)
+        normalised.wanted.add(name)
 
     def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
         per_row = self.normalised.take(self.name, grad)
@@ -67,12 +74,9 @@ def affine_terms(call: Call, normalised: Normalised) -> dict[str, Term]:
     }
 
 
-def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Whether two tensors are the same numbers in the same place, so that one result serves both."""
-    if first is second:
-        return True
-    places = [(t.data_ptr(), t.shape, t.stride(), t.dtype, t._version) for t in (first, second)]
-    return places[0] == places[1]
+def _place(tensor: torch.Tensor) -> object:
+    """The same for tensors that are the same numbers in the same place, so that one result serves both."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor._version
 
 
 def refuse_computed(call: Call) -> None:

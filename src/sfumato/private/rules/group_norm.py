@@ -79,6 +79,7 @@ class InGroups(Normalised):
         super().__init__(seen)
         self.weight, self.groups, self.differentiable = weight, groups, differentiable
         self.statistics = Statistics(seen, seen)  # until the forward pass has run
+        self.wanted |= {INPUT} if differentiable else set()
 
     def rows_first(self, layout: Layout) -> InGroups:
         """The same with rows in front, as G comes to the terms; where they were already, itself."""
