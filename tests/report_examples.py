@@ -14,12 +14,15 @@ from sfumato.audit.record import (
     DataSummary,
     DefenceSummary,
     Design,
+    EpsilonAt,
     EpsilonFinding,
     Finding,
     GroupResult,
+    GuaranteeNumbers,
     GuaranteeSummary,
     Notice,
     NotRun,
+    PermittedCurve,
     Provenance,
     Subject,
     Verdict,
@@ -242,6 +245,31 @@ def compare_record() -> AuditRecord:
     )  # fmt: skip
 
 
+def guaranteed(other: Subject, slack: float = 4.0) -> Subject:
+    """A subject with a formal guarantee whose permitted curve is `slack` times the FPR (made up, like all numbers)."""
+    fpr = [10 ** (i / 20 - 6) for i in range(121)]
+    permitted = PermittedCurve(fpr=fpr, tpr=[min(1.0, slack * x) for x in fpr], group_size=2)
+    numbers = GuaranteeNumbers(
+        epsilon=1.2345, delta=1e-5, adjacency="ADD_OR_REMOVE_ONE", unit="patient", accountant="pld", audit_only=True,
+        mechanisms=[{"kind": "poisson-gaussian", "steps": 100}],
+        profile=[EpsilonAt(epsilon=0.9, delta=1e-3), EpsilonAt(epsilon=1.2345, delta=1e-5)], permitted=permitted,
+    )  # fmt: skip
+    statement = "epsilon 1.24 at delta 1e-05, neighbouring data sets differ by one unit added or removed (audit run)"
+    promise = GuaranteeSummary(status="formal", statement=statement, numbers=numbers)
+    return other.model_copy(update={"name": "dpsgd", "guarantee": promise})
+
+
+def guaranteed_record(slack: float = 40.0) -> AuditRecord:
+    """The full record with a formal guarantee on its last subject."""
+    record = compare_record()
+    *others, last = record.subjects
+    changed = guaranteed(last, slack)
+    comparisons = [
+        c.model_copy(update={"subject": "dpsgd"}) if c.subject == last.name else c for c in record.comparisons
+    ]
+    return record.model_copy(update={"subjects": [*others, changed], "comparisons": comparisons})
+
+
 def predictions_record() -> AuditRecord:
     """A table of predictions: one subject, one target, no references, no utility interval."""
     result = attack("loss", 1.1, targets=1).model_copy(update={"per_target": {}, "references_per_target": 0})
@@ -294,7 +322,7 @@ def empty_record() -> AuditRecord:
 
 def hostile_record() -> AuditRecord:
     """The full record with every text replaced by one that tries to break out, but for the few that are enumerated."""
-    plain = compare_record().model_dump(mode="json")
+    plain = guaranteed_record().model_dump(mode="json")
     hostile = AuditRecord.model_validate(_poison(plain))
     assert hostile.title == HOSTILE
     return hostile

@@ -77,6 +77,9 @@ def _thin_curves(plain: dict[str, Any], record: AuditRecord) -> None:
         curve = plain["subjects"][subject]["attacks"][attack]["curve"]
         for line in ("fpr", "tpr", "low", "high"):
             curve[line] = [float(f"{curve[line][i]:.4g}") for i in points]
+    for subject in plain["subjects"]:
+        permitted = (subject["guarantee"].get("numbers") or {}).get("permitted") or {}
+        permitted.update({line: [float(f"{y:.4g}") for y in permitted[line]] for line in ("fpr", "tpr") if permitted})
 
 
 def _drop_details(plain: dict[str, Any]) -> None:
@@ -91,6 +94,8 @@ def _drop_curves(plain: dict[str, Any]) -> None:
     """The script then reads no values under the pointer; the table and the drawn curves stay."""
     for attack in (attack for subject in plain["subjects"] for attack in subject.get("attacks", [])):
         attack.pop("curve", None)
+    for subject in plain["subjects"]:
+        (subject["guarantee"].get("numbers") or {}).pop("permitted", None)
 
 
 def _keep_names(plain: dict[str, Any]) -> None:

@@ -106,6 +106,7 @@ def check_drawable(record: AuditRecord) -> None:
             if attack.curve is not None:
                 _check_curve(f"{subject.name} / {attack.name}", attack.curve)
         _check_histogram(subject)
+        _check_permitted(subject)
 
 
 def _check_curve(where: str, curve: Curve) -> None:
@@ -113,6 +114,16 @@ def _check_curve(where: str, curve: Curve) -> None:
     if len(lengths) > 1:
         raise UsageError(
             f"Expected a curve with four lines of one length at {where}, got lengths {sorted(lengths)}.",
+            remedy="Run the audit again; this record is damaged.",
+        )
+
+
+def _check_permitted(subject: Subject) -> None:
+    curve = subject.guarantee.numbers and subject.guarantee.numbers.permitted
+    if curve and (len(curve.fpr) != len(curve.tpr) or not curve.fpr):
+        raise UsageError(
+            f"Expected a permitted curve with two lines of one length at {subject.name}, got {len(curve.fpr)} and "
+            f"{len(curve.tpr)} points.",
             remedy="Run the audit again; this record is damaged.",
         )
 

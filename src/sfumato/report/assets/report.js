@@ -74,6 +74,7 @@
     const subjects = new Set(boxes.filter((box) => box.checked).map((box) => box.dataset.subject));
     const visible = (key, subject) => wanted.has(key) && subjects.has(subject);
     for (const group of curves) group.classList.toggle("off", !visible(keyOf(group), group.dataset.subject));
+    for (const line of all(".permitted", chart)) line.classList.toggle("off", !subjects.has(line.dataset.subject));
     for (const row of all("#readout tbody tr")) row.hidden = !visible(row.dataset.key, row.dataset.subject);
     const zone = one("#roc-zone");
     const start = Number(zone.dataset.start);

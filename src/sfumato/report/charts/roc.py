@@ -71,6 +71,7 @@ def roc_chart(record: AuditRecord) -> Markup:
         frame.axes(),
         tag("path", d=_chance(x, y), class_="chance"),
         label("chance", x.at(x.low**0.35) + 10, y.at(x.low**0.35) + 16),
+        *_permitted(record, x, y),
         *(_curve(drawn, kept[drawn.subject, drawn.attack], x, y) for drawn in curves),
         _unresolvable(max(visible), x, y),
         tag("path", d=f"M0 {_TOP:g}V{_BOTTOM:g}", id="roc-cursor", class_="cursor off"),
@@ -82,7 +83,7 @@ def roc_chart(record: AuditRecord) -> Markup:
         "roc-chart",
         "ROC of the attacks, both axes logarithmic",
         f"True positive rate against false positive rate with pointwise bands. Shown at first: {names}. The numbers "
-        "stand in the table under the chart.",
+        f"stand in the table under the chart.{_told(record)}",
         _WIDTH,
         _HEIGHT,
         parts,
@@ -104,6 +105,24 @@ def _scales(curves: list[Drawn]) -> tuple[Scale, Scale]:
         Scale(low, 1.0, _LEFT, _RIGHT, log=True, name=rate_label),
         Scale(low, 1.0, _BOTTOM, _TOP, log=True, name=rate_label),
     )
+
+
+def _permitted(record: AuditRecord, x: Scale, y: Scale) -> list[Markup]:
+    """A dashed line for each subject with a formal guarantee: no attack may lie above it."""
+    lines = []
+    for index, subject in enumerate(record.subjects):
+        curve = subject.guarantee.numbers and subject.guarantee.numbers.permitted
+        if curve:
+            inside = [(a, b) for a, b in zip(curve.fpr, curve.tpr) if x.low <= a <= x.high and b >= y.low]
+            points = "L".join(f"{x.at(a):g} {y.at(b):g}" for a, b in inside)
+            lines.append(tag("path", d=f"M{points}", class_=f"permitted {colour(index)}", data_subject=index))
+    return lines
+
+
+def _told(record: AuditRecord) -> str:
+    """The permitted curves, for those who do not see them."""
+    names = [s.name for s in record.subjects if s.guarantee.numbers and s.guarantee.numbers.permitted]
+    return f" Dashed: the most that the formal guarantee permits any attack, of {', '.join(names)}." if names else ""
 
 
 def _chance(x: Scale, y: Scale) -> str:

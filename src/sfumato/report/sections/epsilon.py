@@ -28,7 +28,7 @@ class Bound(NamedTuple):
 
 
 class EpsilonSection(Section):
-    """Section 8."""
+    """Section 9."""
 
     name: ClassVar[str] = "epsilon"
     order: ClassVar[int] = 80

@@ -12,7 +12,7 @@ _SEVERITIES = ("critical", "theoretical", "negligible")
 
 
 class LimitsSection(Section):
-    """Section 9."""
+    """Section 10."""
 
     name: ClassVar[str] = "limits"
     order: ClassVar[int] = 90

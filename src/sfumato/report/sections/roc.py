@@ -7,7 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 from sfumato.audit.record import AttackResult, AuditRecord
 from sfumato.report.charts import roc_chart, swatch
 from sfumato.report.charts.roc import Drawn, drawn_curves, position
+from sfumato.report.charts.style import colour
 from sfumato.report.section import Section
+from sfumato.report.sections.guarantee import compared
 from sfumato.report.wording import Shown, rate_label, shown
 
 _FIRST = 0.01  # where the slider stands at first, if the record states it
@@ -48,6 +50,12 @@ class ROCSection(Section):
             "rows": rows,
             "strongest": [row for row in rows if row.drawn.strongest],
             "attacks": _attacks(record, curves),
+            "permitted": [
+                (colour(i), s.name)
+                for i, s in enumerate(record.subjects)
+                if s.guarantee.numbers is not None and s.guarantee.numbers.permitted is not None
+            ],
+            "sentences": [sentence for s in record.subjects if (sentence := compared(s))],
             "legend": [
                 (i, s.name, swatch(i)) for i, s in enumerate(record.subjects) if any(c.subject == i for c in curves)
             ],

@@ -10,17 +10,19 @@ from sfumato.audit.record import AuditRecord, Comparison, Finding, Subject
 from sfumato.report.charts import interval_strip, plane_chart, swatch
 from sfumato.report.charts.plane import Placed
 from sfumato.report.section import Section
+from sfumato.report.sections.guarantee import short
 from sfumato.report.wording import Shown, duration, label, shown
 
 
 class UtilityRow(NamedTuple):
-    """One subject with its utility and the cost of its training."""
+    """One subject with its utility, the cost of its training and its formal guarantee."""
 
     subject: str
     swatch: Markup
     defence: str
     cells: list[Shown | None]
     seconds: str
+    guarantee: str
 
 
 class Difference(NamedTuple):
@@ -61,7 +63,7 @@ def _row(index: int, subject: Subject, columns: list[tuple[str, float | None]]) 
     found = {(f.name, f.at): f for f in subject.utility}
     cells = [shown(found[column]) if column in found else None for column in columns]
     seconds = duration(subject.training_seconds) if subject.training_seconds else ""
-    return UtilityRow(subject.name, swatch(index), subject.defence.name, cells, seconds)
+    return UtilityRow(subject.name, swatch(index), subject.defence.name, cells, seconds, short(subject))
 
 
 def _charts(record: AuditRecord) -> list[Markup]:
