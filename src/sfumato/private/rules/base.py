@@ -71,17 +71,19 @@ class Term(ABC):
 
     def squared_norms(self, grad: torch.Tensor, units: int, way: str) -> torch.Tensor:
         """[units], for a way that starts with "gram": an upper bound that is exact up to rounding."""
-        raise NotImplementedError(way)
+        raise _missing(self, f"norms by {way!r}")
 
     def weighted_sum(self, grad: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         """The sum over units of factors[unit] times the unit's gradient, without instantiating any: [*shape].
 
         Needed by the "gram" ways only.
         """
-        raise NotImplementedError(type(self).__name__)
+        raise _missing(self, "a weighted sum without instantiation")
 
     @classmethod
-    def joined(cls, terms: Sequence[Any], grads: Sequence[torch.Tensor], units: int) -> tuple[Term, torch.Tensor] | None:
+    def joined(
+        cls, terms: Sequence[Any], grads: Sequence[torch.Tensor], units: int
+    ) -> tuple[Term, torch.Tensor] | None:
         """Several uses of one tensor, of this kind and maybe others, as one use; None where that is impossible.
 
         The use has its G [units, ...] and saved tensors with units in front.
@@ -143,6 +145,13 @@ class Call:
         return rows_first(value.detach(), self.layouts.get(id(value)) or self.layout)
 
 
+def _missing(part: object, what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"Expected {what} from {type(part).__name__}, which does not offer it.",
+        remedy="Train with a loop of single examples (`method='loop'`).",
+    )
+
+
 class Outcome(NamedTuple):
     """The output of a call, and one term for each private argument."""
 
@@ -175,11 +184,11 @@ class Rule(ABC):  # one of `apply` and `expand`
         Raises:
             UnsupportedModel: if these arguments are not covered; the fallback takes over.
         """
-        raise NotImplementedError(self.name)
+        raise _missing(self, "this form of a rule")
 
     def expand(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The same computation in terms of operations that have rules; the mode sees each of them."""
-        raise NotImplementedError(self.name)
+        raise _missing(self, "this form of a rule")
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name."""
