@@ -56,6 +56,7 @@ class Loop:
             NotPrivateError: if a buffer or parameter was written to, or the losses are not one per row.
         """
         parameters, size = self.parameters, len(weights) // units
+        untouched = Untouched(self.module, values=True)
         kind = torch.promote_types(_widest(parameters), torch.float32)
         squared = torch.zeros(units, len(parameters), dtype=kind, device=weights.device)
         total = torch.zeros((), dtype=kind, device=weights.device)
@@ -69,6 +70,7 @@ class Loop:
                 if name in gradients:
                     squared[unit, index] = torch.linalg.vector_norm(gradients[name]).square()
             self._add(gradients, squared[unit : unit + 1], factors, sums)
+        untouched.refuse_changes()
         return Clipped(squared, total)
 
     def _gradients(

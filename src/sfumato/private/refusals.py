@@ -108,11 +108,13 @@ class Untouched:
 
     Args:
         module: before the pass.
+        values: whether to compare the numbers, too, so that writing through `.data` is seen; costs a copy.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, values: bool = False) -> None:
         self.module = module
         self.before = {name: (tensor, tensor._version) for name, tensor in _tensors(module)}
+        self.values = {name: tensor.detach().clone() for name, tensor in _tensors(module)} if values else {}
 
     def refuse_changes(self) -> None:
         """Raises: NotPrivateError, naming the tensor."""
@@ -120,7 +122,8 @@ class Untouched:
         buffers = {name for name, _ in self.module.named_buffers(remove_duplicate=False)}
         for name in self.before.keys() | now.keys():
             tensor, version = self.before.get(name, (None, 0))
-            if tensor is not None and now.get(name) is tensor and tensor._version == version:
+            same = tensor is not None and now.get(name) is tensor and tensor._version == version
+            if same and (name not in self.values or _same(self.values[name], now[name])):
                 continue
             kind, fix = (
                 ("buffers", "Replace the layer (`sfumato doctor --fix`), or freeze it with `.eval()`.")
@@ -132,6 +135,12 @@ class Untouched:
                 "the released state without noise.",
                 remedy=fix,
             )
+
+
+def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
+    if before.shape != after.shape:
+        return False
+    return bool(((before == after) | (before.isnan() & after.isnan())).all())
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

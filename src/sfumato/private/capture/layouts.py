@@ -29,8 +29,8 @@ class SiteLayout(NamedTuple):
 class Trace:
     """Values seen in one run, by site: the output's first, then those of the tensors among the arguments.
 
-    `derived` are the sites where the output was made of parameters alone. `replaced` says that the second of two rows is
-    another one: where rows are made of parameters alone, the second is moved then, so that its parts can be told.
+    `derived` are the sites where the output was made of parameters alone. `replaced` says that the second of two rows
+    is another one: where rows are made of parameters alone, the second is moved then, so that its parts can be told.
     """
 
     values: dict[Site, tuple[torch.Tensor, ...]] = field(default_factory=dict)
