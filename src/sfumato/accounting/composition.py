@@ -19,7 +19,7 @@ from sfumato.accounting.privacy_loss import StepLoss
 from sfumato.types import Floats
 
 UNTILTED_TAIL, TILTED_TAIL = 1e-15, 1e-12
-_ORDERS = np.logspace(-3.5, 1.5, 61)
+_ORDERS = np.logspace(-1.5, 1.0, 14)
 
 
 class Part(NamedTuple):
@@ -76,7 +76,7 @@ class ComposedLoss:
         """The smallest epsilon whose delta is at most `delta`; -inf where it lies below the grid, inf where none is."""
         above, discounted = self._sums()
         losses = (self.lowest + np.arange(len(above))) * self.interval
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             scale = np.exp(self.log_scale - self.tilt * losses)
             enough = np.flatnonzero((above + self.doubt - discounted) * scale + self.infinite <= delta)
         if len(enough) == 0:
@@ -84,10 +84,14 @@ class ComposedLoss:
         index = int(enough[0])
         if index == 0:
             return -math.inf
-        excess = above[index] + self.doubt + (self.infinite - delta) / scale[index]
+        excess = above[index] + self.doubt + (self.infinite - delta) / scale[index] if scale[index] > 0 else 0.0
         if excess <= 0 or discounted[index] <= 0:  # the masses end here
             return float(losses[index])
         return float(losses[index] + min(0.0, math.log(excess / discounted[index])))
+
+    def doubt_at(self, epsilon: float) -> float:
+        """How much of the delta at `epsilon` makes up for rounding."""
+        return self.doubt * math.exp(min(700.0, self.log_scale - self.tilt * epsilon))
 
     def _sums(self) -> tuple[Floats, Floats]:
         """[points + 1] masses from each point on, untilted relative to it; plain, and divided by e^(loss - its own)."""
@@ -105,7 +109,9 @@ def chernoff(parts: Sequence[Part], log_delta: float) -> Spread:
     spread = math.sqrt(sum(part.times * _variance(part.loss) for part in parts))
     if spread == 0:
         return Spread(bottom, top, 0.0)
-    orders = _ORDERS * math.sqrt(-2 * log_delta) / spread
+    farthest = max(float(np.abs(part.loss.positions[[0, -1]]).max()) for part in parts) * unit
+    scales = (math.sqrt(-2 * log_delta) / spread, -log_delta / farthest)  # for many small losses, for few large ones
+    orders = np.concatenate([_ORDERS * scale for scale in scales])
     highs = (_cumulant(parts, orders) - log_delta) / orders
     low = np.max((_cumulant(parts, -orders) - log_delta) / -orders)
     best = int(np.argmin(highs))
@@ -150,15 +156,16 @@ def _fast(size: int) -> int:
     return min(length for length in (power, power // 4 * 3, power // 8 * 5) if length >= size)
 
 
-def composed(parts: Sequence[Part], order: float = 0.0) -> ComposedLoss:
+def composed(parts: Sequence[Part], order: float, spread: Spread) -> ComposedLoss:
     """The loss of all parts together.
 
     Args:
         parts: on one grid; at least one step in all.
+        spread: the `window` of the parts at this order.
         order: of the tilt; half of that of `chernoff` at a delta makes results near this delta precise, and keeps the
             window short where few steps lose much. 0 serves all deltas.
     """
-    interval, spread = parts[0].loss.interval, window(parts, order)
+    interval = parts[0].loss.interval
     lowest, highest = math.floor(spread.low / interval), math.ceil(spread.high / interval)
     size = _fast(highest - lowest + 2)
     logs, turns, rounding = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1), 8.0

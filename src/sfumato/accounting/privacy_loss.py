@@ -61,7 +61,8 @@ def sampled_gaussian(noise: float, rate: float, interval: float) -> Losses:
         rate: q, probability that a unit takes part, in (0, 1].
         interval: grid unit.
     """
-    ends = _loss(np.array([-REACH * noise, 1 + REACH * noise]), noise, rate)
+    nearest = -REACH * noise if rate < 1 else 1 - REACH * noise
+    ends = _loss(np.array([nearest, 1 + REACH * noise]), noise, rate)
     points = _points(float(ends[0]), float(ends[1]), interval, _STEP / noise)
     edges = _outcome(points * interval, noise, rate)
     without, shifted = _masses(edges, noise), _masses(edges - 1, noise)
@@ -77,6 +78,8 @@ def replaced_gaussian(noise: float, rate: float, interval: float) -> Losses:
 
     P = (1-q) N(0, s^2) + q N(1, s^2) against Q = (1-q) N(0, s^2) + q N(-1, s^2); both orders lose alike.
     """
+    if rate == 1:  # one shift by 2
+        return sampled_gaussian(noise / 2, 1.0, interval)
     reach = 1 + REACH * noise
     top = float((_loss(np.array([reach]), noise, rate) - _loss(np.array([-reach]), noise, rate))[0])
     points = _points(-top, top, interval, _STEP / noise)
@@ -120,9 +123,7 @@ def _outcome(losses: Floats, noise: float, rate: float) -> Floats:
 
 
 def _replaced_outcome(losses: Floats, noise: float, rate: float) -> Floats:
-    """Inverse of the loss between the two mixtures: odd, and an inverse hyperbolic sine in closed form."""
-    if rate == 1:
-        return losses * noise**2 / 2
+    """Inverse of the loss between the two mixtures, rate below 1: odd, in closed form."""
     size = np.abs(losses)
     with np.errstate(divide="ignore"):
         log_sinh = size / 2 + np.log1p(-np.exp(-size)) - math.log(2)
@@ -140,12 +141,17 @@ def _points(low: float, high: float, interval: float, widest: float) -> Ints:
     last = float(min(turn, farthest))
     if last > fine:
         ladder.append(np.geomspace(fine, last, math.ceil(math.log(last / fine) / math.log1p(_SPREAD)) + 1))
-    positive = np.unique(np.concatenate(ladder).astype(np.int64))
+    positive = _distinct(np.concatenate(ladder).astype(np.int64))
     points = np.concatenate([-positive[:0:-1], positive])
     stride = max(1, int(widest / interval))
     outer = [np.arange(max(bottom, turn), top + stride, stride), -np.arange(max(-top, turn), -bottom + stride, stride)]
     points = np.concatenate([points, *outer, [bottom, top]]).astype(np.int64)
-    return np.unique(points[(points >= bottom) & (points <= top)])
+    return _distinct(points[(points >= bottom) & (points <= top)])
+
+
+def _distinct(points: Ints) -> Ints:
+    ordered = np.sort(points)
+    return ordered[np.append(True, np.diff(ordered) > 0)]
 
 
 class _Cells(NamedTuple):

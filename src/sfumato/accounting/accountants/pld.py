@@ -16,6 +16,7 @@ from sfumato.types import Floats
 
 FINEST = 1e-5  # grid unit of loss, dp-accounting's most exact setting that is in use; coarser grids are multiples of it
 _LARGEST = 1 << 23  # grid points; a finer grid than this allows is not tried, and the bound stays an upper one
+_DOUBTFUL = 1e-3  # share of delta that rounding may account for before another way is tried
 _ROUNDED = 1 + 1e-6  # floating point may take away less than this from epsilon
 
 
@@ -31,11 +32,12 @@ class Composed(NamedTuple):
         return first if self.removed is self.added else np.maximum(first, self.added.delta(epsilons))
 
 
-class Refined(NamedTuple):
-    """An upper bound on epsilon, and the grid unit that is fine enough for it."""
+class OnGrid(NamedTuple):
+    """An upper bound on epsilon, the grid unit that gave it, and how many points that took."""
 
     epsilon: float
     interval: float
+    points: int
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,26 @@ class PLD(Accountant):
     def _epsilon(self, mechanisms: Sequence[Mechanism], delta: float) -> float:
         return self.refined(mechanisms, delta).epsilon
 
-    def refined(self, mechanisms: Sequence[Mechanism], delta: float) -> Refined:
-        """Epsilon of running mechanisms with noise, and the grid unit at which it was found."""
+    def refined(self, mechanisms: Sequence[Mechanism], delta: float) -> OnGrid:
+        """Epsilon of running mechanisms with noise, on a grid that is fine enough for it."""
         bound = rough_epsilon(mechanisms, delta)
-        interval = _multiple(bound / 256)
-        value = epsilon_on_grid(mechanisms, interval, delta)
-        while value > 0 and interval > FINEST:
-            interval = _multiple(interval / 4)
-            if points(mechanisms, interval, delta) > _LARGEST:
+        found = on_grid(mechanisms, bound / 256, delta)
+        while found.epsilon > 0 and found.interval > FINEST and 4 * found.points <= _LARGEST:
+            before, found = found, on_grid(mechanisms, found.interval / 4, delta)
+            if before.epsilon - found.epsilon <= self.tolerance * found.epsilon:
                 break
-            before, value = value, epsilon_on_grid(mechanisms, interval, delta)
-            if before - value <= self.tolerance * value:
-                break
-        return Refined(min(value, bound) * _ROUNDED, interval)
+        return found._replace(epsilon=min(found.epsilon, bound) * _ROUNDED)
 
     def composed(self, mechanisms: Sequence[Mechanism], delta: float) -> Composed:
         """The composed losses, for all deltas, on the grid that is fine enough at `delta`."""
         one_relation(mechanisms)
-        parts = sides(mechanisms, self.refined(mechanisms, delta).interval)
-        orders = [composed(side) for side in parts]
+        orders = [plainly(side) for side in sides(mechanisms, self.refined(mechanisms, delta).interval)]
         return Composed(orders[0], orders[-1])
 
 
-def _multiple(interval: float) -> float:
-    return max(1, int(interval / FINEST)) * FINEST
+def plainly(side: Sequence[Part]) -> ComposedLoss:
+    """The composed loss for all deltas."""
+    return composed(side, 0.0, window(side))
 
 
 def rough_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
@@ -88,29 +86,37 @@ def rough_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     return max(0.0, *(_bounded(side, delta).high for side in sides(mechanisms, FINEST)))
 
 
-def epsilon_on_grid(mechanisms: Sequence[Mechanism], interval: float, delta: float) -> float:
-    """An upper bound on epsilon from the grid with this unit."""
-    return max(_epsilon_of_side(side, delta) for side in sides(mechanisms, interval))
-
-
-def _epsilon_of_side(side: Sequence[Part], delta: float) -> float:
-    found = composed(side, _tilt(side, delta)).epsilon(delta)
-    return max(0.0, found if math.isfinite(found) else composed(side).epsilon(delta))
-
-
-def points(mechanisms: Sequence[Mechanism], interval: float, delta: float) -> int:
-    """How many grid points `epsilon_on_grid` computes for the longer of the two orders."""
-    spreads = [window(side, _tilt(side, delta)) for side in sides(mechanisms, interval)]
-    return max(math.ceil((spread.high - spread.low) / interval) for spread in spreads)
-
-
-def _tilt(side: Sequence[Part], delta: float) -> float:
-    return _bounded(side, delta).order / 2
-
-
 def _bounded(side: Sequence[Part], delta: float) -> Spread:
     finite = delta - sum(part.times * part.loss.infinite for part in side)
     return chernoff(side, math.log(finite)) if finite > 0 else Spread(-math.inf, math.inf, 0.0)
+
+
+def on_grid(mechanisms: Sequence[Mechanism], interval: float, delta: float, largest: int = _LARGEST) -> OnGrid:
+    """An upper bound on epsilon from the grid whose unit is the multiple of `FINEST` next below `interval`.
+
+    A grid that would need more than `largest` points is replaced by a coarser one.
+    """
+    unit = max(1, int(min(interval, 1e9) / FINEST)) * FINEST
+    parts = sides(mechanisms, unit)
+    bounds = [_bounded(side, delta) for side in parts]  # half their order, see `composed`
+    spreads = [window(side, bound.order / 2) for side, bound in zip(parts, bounds)]
+    longest = math.ceil(max(spread.high - spread.low for spread in spreads) / unit)
+    if longest > largest:
+        return on_grid(mechanisms, unit * max(2.0, longest / largest), delta, largest)
+    values = [_epsilon(side, bound.order / 2, spread, delta) for side, bound, spread in zip(parts, bounds, spreads)]
+    return OnGrid(max(0.0, *values), unit, longest)
+
+
+def _epsilon(side: Sequence[Part], order: float, spread: Spread, delta: float) -> float:
+    loss = composed(side, order, spread)
+    value = loss.epsilon(delta)
+    if math.isfinite(value) and loss.doubt_at(value) <= _DOUBTFUL * delta:
+        return value
+    value = min(_bounded(side, delta).high, value if value > -math.inf else math.inf)
+    everything = window(side)  # the tilt did not suit: without one the window is long, and serves any delta
+    if everything.high - everything.low > _LARGEST * side[0].loss.interval:
+        return value
+    return min(value, composed(side, 0.0, everything).epsilon(delta))
 
 
 def sides(mechanisms: Sequence[Mechanism], interval: float) -> list[list[Part]]:
