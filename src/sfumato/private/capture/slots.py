@@ -18,6 +18,18 @@ class Use:
     versions: tuple[int, ...]
     grad: torch.Tensor | None = None
 
+    def spend(self) -> None:
+        """Let go of what was seen, as autograd does; a settled use is still told apart from one without a gradient."""
+        assert self.grad is not None
+        self.term, self.grad = _Spent(), self.grad.new_empty(0)
+
+
+class _Spent(Term):
+    """Of a use whose gradients are settled."""
+
+    def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
+        raise AssertionError("a settled use was asked again")
+
 
 @dataclass(eq=False)
 class Slot:

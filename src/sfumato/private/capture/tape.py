@@ -82,7 +82,7 @@ class Tape:
             use.grad = first
             if len(slot.uses) == 1 and self._alone(slot):
                 self.settled[id(slot.tensor)] = self._settle(slot, use.term, first)
-                use.grad = first.new_empty(0)  # told apart from "no gradient came"
+                use.spend()
 
     def _alone(self, slot: Slot) -> bool:
         """Whether nothing else leads to the slot's parameters, so that norms can be taken at once."""
