@@ -15,6 +15,7 @@ from sfumato.cli.commands.audit import audit
 from sfumato.cli.commands.cite import cite
 from sfumato.cli.commands.compare import compare
 from sfumato.cli.commands.demo import demo
+from sfumato.cli.commands.doctor import doctor
 from sfumato.cli.commands.list import list_methods
 from sfumato.cli.commands.plan import plan
 from sfumato.cli.commands.report import report
@@ -96,6 +97,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(view)
 app.command("list")(list_methods)
+app.command()(doctor)
 app.command()(cite)
 
 
