@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def defence_summary(defence: Defence) -> DefenceSummary:
         family=defence.family,
         reference=defence.reference,
         summary=defence.summary,
-        settings={f.name: plain(getattr(defence, f.name)) for f in fields(defence)},
+        settings={name: value for name, value in plain(defence).items() if name != "class"},
     )
 
 

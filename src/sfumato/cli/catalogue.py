@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 from sfumato.attacks.catalogue import attacks
 from sfumato.models.base import ModelFamily
+from sfumato.private.clipping.choice import clippings
 from sfumato.registry import discover
 from sfumato.training.defence import Defence, chain
 from sfumato.training.presets.base import default_preset, presets
@@ -39,26 +41,32 @@ def default_recipe(kind: str) -> str:
     return default_preset(kind).name
 
 
-FAMILIES = {"attacks": attacks, "defences": defences, "models": models, "recipes": presets}
+FAMILIES = {
+    "attacks": attacks, "defences": defences, "models": models, "recipes": presets, "clippings": clippings,
+}  # fmt: skip
 
 
 def entries(family: str) -> list[Entry]:
-    """All methods of a family ("attacks", "defences", "models", "recipes")."""
+    """All methods of a family, one of `FAMILIES`."""
     one_of("family", family, FAMILIES)
     return [_entry(name, kind) for name, kind in FAMILIES[family]().items()]
 
 
 def defence_label(defence: Defence) -> str:
-    """How a defence is called in tables: names outermost first, with the fields that differ from the defaults."""
+    """How a defence is called in tables: names outermost first, with the fields that differ from the defaults.
+
+    Fields without a default are left out: they would make every name long, and stand in the record.
+    """
     return "+".join(_with_fields(part) for part in chain(defence))
 
 
 def _with_fields(part: Defence) -> str:
-    usual = type(part)()
-    own = {key: value for key, value in vars(part).items() if key != "inner" and value != getattr(usual, key)}
+    usual = {field.name: field.default for field in fields(part) if field.repr and field.default is not MISSING}
+    own = {key: vars(part)[key] for key in usual if key != "inner" and vars(part)[key] != usual[key]}
     return part.name + (f"({','.join(f'{key}={value}' for key, value in own.items())})" if own else "")
 
 
 def _entry(name: str, kind: Any) -> Entry:
     summary = getattr(kind, "summary", "") or (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-    return Entry(name, kind.family, kind.reference, summary, getattr(kind, "bibtex", ""))
+    family = getattr(kind, "family", "clipping")
+    return Entry(name, family, kind.reference, summary, getattr(kind, "bibtex", ""))

@@ -12,7 +12,8 @@ from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
 from sfumato.cli import catalogue
-from sfumato.cli.fields import make, read, shown, unknown
+from sfumato.cli.fields import complete, make, read, shown, unknown
+from sfumato.cli.spelling import typical
 from sfumato.cli.toml_text import toml_text
 from sfumato.errors import UsageError
 from sfumato.registry import lookup
@@ -150,7 +151,8 @@ def defence_from(table: Mapping[str, Any]) -> Defence:
     """A defence and what it wraps, from a table with its `name`, fields, and `inner` for a wrapped one."""
     plain = {key: value for key, value in table.items() if key not in ("name", "inner")}
     kind = lookup(catalogue.defences(), "defence", str(table.get("name", "")))
-    made = kind(**read(kind, plain, f"defence {kind.name}", without=("inner",)))
+    values = read(kind, plain, f"defence {kind.name}", without=("inner",))
+    made = complete(kind, values, f"[[defence]] {kind.name}", ", ".join(toml_text(typical(kind)).splitlines()))
     return replace(made, inner=defence_from(_table(table, "inner"))) if "inner" in table else made
 
 

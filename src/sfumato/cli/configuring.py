@@ -12,10 +12,11 @@ from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
 from sfumato.cli import catalogue
 from sfumato.cli.config import COMPARED, DataChoice, RecipeChoice, RunChoice, RunConfig, audit_settings, load
-from sfumato.cli.fields import names, unknown
+from sfumato.cli.fields import names, read, unknown
 from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
-from sfumato.cli.spelling import defence, method, words
+from sfumato.cli.spelling import Changes, defence, method, words
 from sfumato.errors import UsageError
+from sfumato.training.defence import Defence, chain
 from sfumato.training.presets.base import presets
 
 
@@ -44,7 +45,7 @@ def release_config(options: TrainOptions) -> RunConfig:
     return RunConfig(
         data=data_choice(options),
         recipe=recipe_choice(options),
-        defences=defences_from(options.defences or "undefended"),
+        defences=_checked(defences_from(options.defences or "undefended", of_defences(options)), options),
         audit=audit_settings(seed | _split_changes(options)[1], tuple(default_attacks())),
     )
 
@@ -86,18 +87,52 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def defences_from(text: str) -> tuple[Any, ...]:
-    """Defences from their names with commas between."""
+def defences_from(text: str, changes: Changes | None = None) -> tuple[Defence, ...]:
+    """Defences from their names with commas between; `changes` holds fields by name of the defence."""
     known = catalogue.defences()
-    return tuple(defence(word, known) for word in words(text))
+    return tuple(defence(word, known, changes) for word in words(text))
 
 
-def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tuple[Any, ...]:
+def of_defences(options: DataOptions) -> dict[str, dict[str, str]]:
+    """`--set NAME.FIELD=VALUE` pairs: name of the defence -> field -> value."""
+    found: dict[str, dict[str, str]] = {}
+    for key, value in pairs(options.changes, "--set").items():
+        name, dot, field = key.partition(".")
+        if dot:
+            found.setdefault(name.replace("_", "-"), {})[field] = value
+    return found
+
+
+def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tuple[Defence, ...]:
+    changes = of_defences(options)
     if options.defences is not None:
-        return defences_from(options.defences)
-    if base is not None and base.defences:
-        return base.defences
-    return defences_from(",".join(COMPARED) if compared else "undefended")
+        chosen = defences_from(options.defences, changes)
+    elif base is not None and base.defences:
+        chosen = tuple(_changed(one, changes) for one in base.defences)
+    else:
+        chosen = defences_from(",".join(COMPARED) if compared else "undefended", changes)
+    return _checked(chosen, options)
+
+
+def _changed(made: Defence, changes: Changes) -> Defence:
+    """A defence of a configuration file with the fields that the command line changes."""
+    given = read(type(made), changes.get(made.name, {}), f"defence {made.name}", without=("inner",))
+    inner = None if made.inner is None else _changed(made.inner, changes)
+    return replace(made, **given, inner=inner)
+
+
+def _checked(chosen: tuple[Defence, ...], options: DataOptions) -> tuple[Defence, ...]:
+    """The defences, if every `--set NAME.FIELD` belongs to one of them: none may be ignored."""
+    present = sorted({part.name for one in chosen for part in chain(one)})
+    for name, values in of_defences(options).items():
+        if name not in present:
+            key = f"{name}.{next(iter(values))}"
+            known = name in catalogue.defences()
+            hint = f"Add it: --defences {','.join([*present, name])}." if known else "See `sfumato list defences`."
+            raise UsageError(
+                f"Expected `--set` for a defence of this run ({', '.join(present)}), got {key}.", remedy=hint
+            )
+    return chosen
 
 
 def audit_of(options: RunOptions, base: RunConfig | None = None) -> AuditSettings:
@@ -126,7 +161,7 @@ def _split_changes(options: DataOptions) -> tuple[dict[str, str], dict[str, str]
     changes = pairs(options.changes, "--set")
     settings = [key for key in names(AuditSettings) if key != "attacks"]
     of_audit = {key: value for key, value in changes.items() if key in settings}
-    of_recipe = {key: value for key, value in changes.items() if key not in settings}
+    of_recipe = {key: value for key, value in changes.items() if key not in settings and "." not in key}
     known = {key for kind in presets().values() for key in names(kind)}
     for key in of_recipe:
         if key not in known:

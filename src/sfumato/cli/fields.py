@@ -25,9 +25,44 @@ def make(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         where: what this is, for errors, e.g. "[recipe]".
 
     Raises:
-        UsageError: for an unknown key (with the nearest known one), or a value that is not of the field's type.
+        UsageError: for an unknown key (with the nearest known one), a value that is not of the field's type, or fields
+            without a default that are not given (all of them at once).
     """
-    return kind(**read(kind, values, where))
+    return complete(kind, read(kind, values, where), where)
+
+
+def complete(kind: type[T], values: Mapping[str, Any], where: str, example: str = "") -> T:
+    """An instance from values of the right types; whatever is missing is named in one error.
+
+    Args:
+        kind: a dataclass.
+        values: field -> value, as `read` gives them.
+        where: what this is, for errors.
+        example: a line that shows how the missing fields are given.
+
+    Raises:
+        UsageError: if fields without a default are not given.
+    """
+    missing = [name for name in required(kind) if name not in values]
+    if missing:
+        raise UsageError(
+            f"Expected {', '.join(f'`{name}`' for name in missing)} for {where}: {_duty(missing)} no default.",
+            remedy=f"For instance: {example}" if example else "Give them.",
+        )
+    return kind(**values)
+
+
+def required(kind: type) -> list[str]:
+    """The fields without a default: what only the user can say."""
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+
+def _duty(missing: list[str]) -> str:
+    return "it has" if len(missing) == 1 else "these have"
 
 
 def read(kind: type, values: Mapping[str, Any], where: str, without: tuple[str, ...] = ()) -> dict[str, Any]:

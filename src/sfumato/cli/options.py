@@ -53,7 +53,8 @@ class DataOptions(ShownOptions):
         Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a number of the recipe or the audit, e.g. epochs=12, lr=0.05, dtype=float64; repeatable.",
+            help="Change a number of the recipe or the audit, e.g. epochs=12, lr=0.05, dtype=float64, or of a defence, "
+            "e.g. dpsgd.steps=2000; repeatable.",
             rich_help_panel=_WHAT,
         ),
     ] = None

@@ -1,7 +1,7 @@
-"""What a defence is: up to seven parts, each of them optional, each written once per method.
+"""What a defence is: up to eight parts, each of them optional, each written once per method.
 
-    configure the task · prepare the model · transform the batch · per-example loss · update · stages (later) ·
-    guard on answers
+    configure the task · prepare the model · transform the batch · per-example loss · update · what came earlier ·
+    stages (later) · guard on answers
 
 A defence wraps an inner one, part by part. It never runs an attack.
 """
@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from sfumato.accounting.history import History
 from sfumato.data.population import Population
 from sfumato.errors import NotPrivateError, UsageError
 from sfumato.private.plan import Plan
@@ -95,6 +96,10 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """
         return None
 
+    def earlier(self) -> History:
+        """What private records were read for before the training that this defence is part of (given weights)."""
+        return History()
+
     def guard(self, logits: torch.Tensor, draws: Draws) -> torch.Tensor:
         """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""
         return logits
@@ -128,6 +133,14 @@ def composed_loss(defence: Defence, base: PerExampleLoss) -> PerExampleLoss:
     return loss
 
 
+def earlier_of(defence: Defence) -> History:
+    """The earlier history of the whole chain, innermost first."""
+    history = History()
+    for part in reversed(chain(defence)):
+        history += part.earlier()
+    return history
+
+
 def update_of(defence: Defence, population: Population) -> Plan | None:
     """The private update of the chain, or None for the ordinary one.
 
@@ -147,7 +160,8 @@ def update_of(defence: Defence, population: Population) -> Plan | None:
     for part in parts:
         if part.couples:
             raise NotPrivateError(
-                f"Expected each example to have its own loss under {claims[0][0].name}, got {part.name}: {part.couples}.",
+                f"Expected each example to have its own loss under {claims[0][0].name}, got {part.name}: "
+                f"{part.couples}.",
                 remedy=f"Leave {part.name} out.",
             )
     return claims[0][1]

@@ -18,7 +18,7 @@ from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
 from sfumato.private.session import Charge
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss
+from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss, earlier_of
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
 from sfumato.training.scaling import public_scaling
@@ -108,6 +108,9 @@ def prepare(
         UnsupportedModel: if several models cannot be stacked exactly.
     """
     views = [PrivateView(population, assignment.rows) for assignment in work]
+    earlier = earlier_of(defence)
+    for view in views:
+        view.history = earlier + view.history
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
     fit, validation = _split_rows(task, views, draws)
     purpose = purpose or f"ordinary training, up to {task.epochs} epochs"

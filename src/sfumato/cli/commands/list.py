@@ -14,7 +14,7 @@ def list_methods(
     family: Annotated[str, typer.Argument(metavar="|".join(FAMILIES), help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
 ) -> int:
-    """List attacks, defences, models or recipes."""
+    """List attacks, defences, models, recipes or ways to clip gradients."""
     screen, found = Screen("plain", as_json), entries(family)
     screen.document([{key: value for key, value in entry._asdict().items() if key != "bibtex"} for entry in found])
     screen.table(
