@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import sfumato.defences
@@ -23,9 +24,16 @@ SEEDS, SIZE, CLASSES = (21, 22, 23), 5, 4
 HEADS = {"multiclass": CLASSES, "binary": 1}
 
 
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch) -> None:
+    """Where examples look for their files: weights, of the network of `test_the_prepared_network_...`."""
+    monkeypatch.chdir(tmp_path)
+    save_file(MLP(hidden=(8,)).build((6,), 3).state_dict(), tmp_path / "weights.safetensors")
+
+
 @pytest.fixture(params=DEFENCES)
-def defence(request) -> Defence:
-    return DEFENCES[request.param]()
+def defence(request, files) -> Defence:
+    return DEFENCES[request.param].example()
 
 
 def example_batch() -> Batch:
@@ -54,13 +62,15 @@ def test_the_defences_of_the_first_release_are_found():
         "weight-decay",
         "dropout",
         "mixup",
+        "dpsgd",
+        "pretrained",
     }
     assert set(DEFENCES) >= first
 
 
 def test_it_is_a_frozen_value(defence):
     assert dataclasses.is_dataclass(defence)
-    assert type(defence)() == defence
+    assert type(defence).example() == defence
     with pytest.raises(dataclasses.FrozenInstanceError):
         defence.inner = None
 
@@ -70,7 +80,7 @@ def test_it_can_be_written_down_completely(defence):
     fields = {field.name: written[field.name] for field in dataclasses.fields(defence) if field.name != "inner"}
     assert written["class"].endswith(type(defence).__qualname__)
     assert canonical_json(type(defence)(**fields)) == canonical_json(defence)
-    assert canonical_json(dataclasses.replace(defence, inner=DEFENCES["mixup"]())) != canonical_json(defence)
+    assert canonical_json(dataclasses.replace(defence, inner=DEFENCES["mixup"].example())) != canonical_json(defence)
 
 
 def test_it_says_what_it_is(defence):
@@ -170,7 +180,7 @@ def test_the_configured_task_keeps_the_network_and_the_head(defence):
 
 @pytest.mark.parametrize("other", DEFENCES)
 def test_it_wraps_any_other_part_by_part(defence, other):
-    inner = DEFENCES[other]()
+    inner = DEFENCES[other].example()
     both = dataclasses.replace(defence, inner=inner)
     assert [part.name for part in chain(both)] == [defence.name, other]
     outputs, targets = outputs_and_targets("multiclass")
