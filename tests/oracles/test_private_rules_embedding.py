@@ -113,6 +113,7 @@ def offsets_of_equal_bags(table, index):
 def test_bags(private_comparison, mode, padding, scenario):
     (index, scale), y = drawn()
     index[0] = 2  # a bag of padding alone, or of one word repeated
+    index[1, 1:], index[1, 0] = 2, 3  # a single word beside padding
     table = nn.EmbeddingBag(WORDS, WIDTH, mode=mode, padding_idx=padding)
     check(private_comparison, Reader(table), scenario, batch=((index, scale), y))
 

@@ -140,8 +140,27 @@ def test_rms_norm_of_a_sequence(private_comparison):
     assert compared.squared.shape == (2,)
 
 
-def test_a_scale_computed_from_data_keeps_its_gradient(private_comparison):
+@pytest.mark.parametrize("function", [F.layer_norm, F.group_norm, F.rms_norm])
+def test_a_scale_computed_from_data_keeps_its_gradient(private_comparison, function):
+    """It mixes the examples of a batch, which the probe refuses; of one example it is exact."""
+
     class Adaptive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias, self.inner = nn.Parameter(torch.rand(4)), nn.Linear(4, 4)
+
+        def forward(self, x):
+            scale = 1 + self.inner(x).mean(dim=tuple(range(x.dim() - 1)))
+            if function is F.rms_norm:
+                return F.rms_norm(x + self.bias, (4,), scale)
+            kind = 2 if function is F.group_norm else (4,)
+            return function(x.movedim(-1, 1) if kind == 2 else x, kind, scale, self.bias)
+
+    private_comparison.check_layer(Adaptive, WORDS, "one example")
+
+
+def test_a_scale_computed_from_parameters(private_comparison):
+    class Doubled(nn.Module):
         def __init__(self):
             super().__init__()
             self.bias, self.scale = nn.Parameter(torch.ones(4)), nn.Parameter(torch.rand(4))
@@ -149,7 +168,7 @@ def test_a_scale_computed_from_data_keeps_its_gradient(private_comparison):
         def forward(self, x):
             return F.layer_norm(x, (4,), self.scale * 2.0, self.bias)
 
-    private_comparison.check_layer(Adaptive, WORDS)
+    private_comparison.check_layer(Doubled, WORDS)
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True, track_running_stats=True)])

@@ -91,6 +91,8 @@ class Tied(Term):
     With x_t the row named at position t, U the gradient there, b_s and h_s the gradient and input of the head at its
     position s, <e, h> = sum over t, s of b_s[x_t] <u_t, h_s>.
 
+    What both parts add for rounding is enough for the whole: it bounds a square and b square, and so 2 a b.
+
     Args:
         table: look-ups of each unit.
         into: U, [units, positions, d].
@@ -121,11 +123,8 @@ class Tied(Term):
         logits = grad.reshape(units, -1, self.shape[0])
         named = logits.gather(2, index.expand(-1, logits.shape[1], -1))  # b_s[x_t] at [unit, s, t]
         cross = torch.linalg.vecdot(named.flatten(1), torch.bmm(seen, into.transpose(1, 2)).flatten(1))
-        lengths = [torch.linalg.vector_norm(part, dim=2) for part in (seen, into)]
-        absolute = torch.einsum("ust,us,ut->u", named.abs(), *lengths)
         apart = table.squared_norms(into, units, way) + head.squared_norms(grad, units, way)
-        slack = absolute.mul_(2 * SLACK * torch.finfo(grad.dtype).eps)
-        return (apart + 2 * cross).clamp_(min=0).add_(slack)
+        return (apart + 2 * cross).clamp_(min=0)
 
     def weighted_sum(self, grad: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         table, into, head = self._parts()
