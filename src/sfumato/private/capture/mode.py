@@ -19,14 +19,14 @@ from sfumato.private.capture.opened import opened
 from sfumato.private.capture.slots import Slot
 from sfumato.private.capture.tape import Tape
 from sfumato.private.capture.writes import Writes, writes_in_place
-from sfumato.private.rules.base import Call, Layout, Rule, Term, rule_of
+from sfumato.private.rules.base import Call, ClosedForm, Layout, Rule, Term, rule_of
 from sfumato.private.rules.generic import Generic
 
 # functions that only move numbers about: the norm of a gradient is the same before and after
 MOVES = frozenset(
     {
-        torch.Tensor.T.__get__,
-        torch.Tensor.mT.__get__,
+        torch.Tensor.T.__get__,  # pyright: ignore[reportAttributeAccessIssue] - a getset descriptor
+        torch.Tensor.mT.__get__,  # pyright: ignore[reportAttributeAccessIssue]
         torch.Tensor.view,
         torch.Tensor.reshape,
         torch.reshape,
@@ -89,7 +89,7 @@ class Capture(TorchFunctionMode):
             _refuse_batch_norm(args, kwargs)
         if not private or not torch.is_grad_enabled():
             out = func(*args, **kwargs)
-            if all(id(t) in self.constants for t in tensors):
+            if all(id(t) in self.constants or id(t) in self.tape.slots for t in tensors):
                 if isinstance(out, torch.Tensor):
                     self.constants[id(out)] = out
             elif (
@@ -133,18 +133,34 @@ class Capture(TorchFunctionMode):
         outputs = out if isinstance(out, (tuple, list)) else (out,)
         for tensor in outputs:
             if isinstance(tensor, torch.Tensor):
-                self._note_derived(tensor, private, func)
+                self._note_derived(tensor, private, func, lambda rule: rule.bind(args, kwargs))
         if self.trace is not None and isinstance(out, torch.Tensor):
             self.trace.values[site] = _kept(out, args, kwargs)
             self.trace.derived.add(site)
         return out
 
-    def _note_derived(self, tensor: torch.Tensor, private: list[Slot], func: Any) -> None:
+    def _closed_form(
+        self, func: Any, bound: Callable[[Rule], dict[str, Any]], private: list[Slot]
+    ) -> tuple[ClosedForm | None, dict[str, str]]:
+        """The form by which norms at a derived tensor map, and what it calls each parameter."""
+        rule = rule_of().get(func)
+        if rule is None or type(rule).closed_form is Rule.closed_form or any(slot.derived for slot in private):
+            return None, {}
+        named = bound(rule)
+        slots = {id(slot.tensor): slot.name for slot in private}
+        sources = {slots[id(v)]: n for n, v in named.items() if isinstance(v, torch.Tensor) and id(v) in slots}
+        return rule.closed_form(named), sources
+
+    def _note_derived(
+        self, tensor: torch.Tensor, private: list[Slot], func: Any, bound: Callable[[Rule], dict[str, Any]]
+    ) -> None:
         if id(tensor) in self.tape.slots and tensor is self.tape.slots[id(tensor)].tensor:
             return
         if tensor.requires_grad:
             whole = tensor.numel() == private[0].tensor.numel()
-            self.tape.derive(tensor, private, _name(func), same_norm=func in MOVES and len(private) == 1 and whole)
+            same = func in MOVES and len(private) == 1 and whole
+            form, sources = self._closed_form(func, bound, private)
+            self.tape.derive(tensor, private, _name(func), same_norm=same, form=form, sources=sources)
         else:
             self.constants[id(tensor)] = tensor
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
-from sfumato.private.rules.base import Layout, Term
+from sfumato.private.rules.base import ClosedForm, Layout, Part, Term
 
 
 @dataclass(eq=False)
@@ -40,6 +41,8 @@ class Slot:
         name: of the parameter, or of what it is made of.
         leaves: names of the parameters that it is made of; its own name for a parameter.
         same_norm: whether the map from the parameter only moves numbers about, so that norms agree.
+        form: another map by which norms follow, if any.
+        sources: what the form calls each of the leaves.
         place: tells slots of one name apart.
     """
 
@@ -50,6 +53,8 @@ class Slot:
     same_norm: bool = True
     place: int = 0
     uses: list[Use] = field(default_factory=list)
+    form: ClosedForm | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.value = self.tensor.detach()
@@ -64,12 +69,14 @@ class Settled:
         dense: [units, *shape], or None.
         term: with `grad`, where nothing was instantiated.
         grad: G, rows first.
+        parts: by source, where the tensor was made by a closed form.
     """
 
     squared: torch.Tensor
     dense: torch.Tensor | None = None
     term: Term | None = None
     grad: torch.Tensor | None = None
+    parts: dict[str, Part] = field(default_factory=dict)
 
     def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
         """The sum of factors[unit] times the unit's gradient; a unit that is not finite counts as zero."""

@@ -13,7 +13,7 @@ from sfumato.private.capture.layouts import Site, SiteLayout
 from sfumato.private.capture.slots import Settled, Slot, Use
 from sfumato.private.capture.tap import tapped
 from sfumato.private.costs import Chooser
-from sfumato.private.rules.base import Layout, Term, rows_first
+from sfumato.private.rules.base import ClosedForm, Layout, Term, rows_first
 
 
 class Tape:
@@ -45,12 +45,23 @@ class Tape:
         self.ways: dict[str, str] = {}
         self.promised: Counter[str] = Counter()  # by parameter
 
-    def derive(self, output: torch.Tensor, parents: Sequence[Slot], function: str, *, same_norm: bool) -> None:
+    def derive(
+        self,
+        output: torch.Tensor,
+        parents: Sequence[Slot],
+        function: str,
+        *,
+        same_norm: bool,
+        form: ClosedForm | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         """Track a tensor that was made of parameters alone."""
         leaves = tuple(dict.fromkeys(leaf for parent in parents for leaf in parent.leaves))
         moved = same_norm and all(parent.same_norm for parent in parents)
         names = ", ".join(parent.name for parent in parents)
-        self.slots[id(output)] = Slot(output, f"{function}({names})", leaves, True, moved, len(self.slots))
+        slot = Slot(output, f"{function}({names})", leaves, True, moved, len(self.slots), form=form)
+        slot.sources = sources or {}
+        self.slots[id(output)] = slot
 
     def promise(self, slots: Sequence[Slot]) -> None:
         """Uses that come later, when a checkpointed part runs again: until then no norm may be taken."""
@@ -86,22 +97,36 @@ class Tape:
 
     def _alone(self, slot: Slot) -> bool:
         """Whether nothing else leads to the slot's parameters, so that norms can be taken at once."""
-        if not slot.same_norm or len(slot.leaves) != 1 or self.promised[slot.leaves[0]]:
+        if slot.form is None and (not slot.same_norm or len(slot.leaves) != 1):
             return False
-        return not any(
-            other is not slot and other.uses and slot.leaves[0] in other.leaves for other in self._used_slots()
-        )
+        if any(self.promised[leaf] for leaf in slot.leaves):
+            return False
+        leaves = set(slot.leaves)
+        return not any(other is not slot and other.uses and leaves & set(other.leaves) for other in self._used_slots())
+
+    def _form(self, slot: Slot) -> ClosedForm | None:
+        return slot.form if slot.form is not None and self._alone(slot) else None
 
     def _used_slots(self) -> list[Slot]:
         return [slot for slot in self.slots.values() if slot.uses]
 
     def _settle(self, slot: Slot, term: Term, grad: torch.Tensor, *, dense: bool = False) -> Settled:
-        way = self.chooser.way(term, grad, self.units, dense=dense)
+        form = self._form(slot)
+        way = self.chooser.way(term, grad, self.units, dense=dense or (form is not None and not form.covers(term)))
         self.ways[slot.name] = way
-        if way.startswith("gram"):
+        if not way.startswith("gram"):
+            return self._settle_dense(slot, term.instantiate(grad, self.units, way, self._buffer(slot, term, grad)))
+        if form is None:
             return Settled(term.squared_norms(grad, self.units, way), term=term, grad=grad)
-        gradients = term.instantiate(grad, self.units, way, self._buffer(slot, term, grad))
-        return Settled(_squares(gradients), dense=gradients)
+        squared = term.squared_norms(form.scaled(term, grad), self.units, way)
+        return Settled(squared, term=term, grad=grad, parts=form.parts_of_gram(squared, term, grad))
+
+    def _settle_dense(self, slot: Slot, gradients: torch.Tensor) -> Settled:
+        form = self._form(slot)
+        if form is None:
+            return Settled(_squares(gradients), dense=gradients)
+        squared = form.squares(gradients)
+        return Settled(squared, dense=gradients, parts=form.parts_of_dense(squared, gradients))
 
     def _buffer(self, slot: Slot, term: Term, grad: torch.Tensor) -> torch.Tensor:
         key = (slot.name, slot.place, tuple(term.shape), grad.dtype, grad.device)
@@ -136,17 +161,24 @@ class Tape:
         joined = next((found for kind in kinds if (found := kind.joined(terms, grads, self.units))), None)
         if joined is not None:
             return self._settle(slot, *joined, dense=only_dense)
-        total = self._settle(slot, terms[0], grads[0], dense=True).dense
-        assert total is not None
-        for term, grad in zip(terms[1:], grads[1:], strict=True):
-            total += term.instantiate(grad, self.units, self.chooser.way(term, grad, self.units, dense=True))
-        return Settled(_squares(total), dense=total)
+        total = self._buffer(slot, terms[0], grads[0])
+        for index, (term, grad) in enumerate(zip(terms, grads, strict=True)):
+            way = self.ways[slot.name] = self.chooser.way(term, grad, self.units, dense=True)
+            if index == 0:
+                total = term.instantiate(grad, self.units, way, total)
+            else:
+                total += term.instantiate(grad, self.units, way)
+        return self._settle_dense(slot, total)
 
     def _for_parameter(self, name: str, parts: Sequence[Slot]) -> Settled:
         """From gradients with respect to the tensors made of a parameter to those with respect to the parameter."""
         first = self.settled[id(parts[0].tensor)]
         if len(parts) == 1 and not parts[0].derived:
             return first
+        if len(parts) == 1 and first.parts:
+            part = first.parts[parts[0].sources[name]]
+            term = None if part.dense is not None else _Mapped(self.parameters[name], parts[0].tensor, first)
+            return Settled(part.squared, dense=part.dense, term=term, grad=part.squared)
         if len(parts) == 1 and parts[0].same_norm and len(parts[0].leaves) == 1:
             return Settled(
                 first.squared, term=_Mapped(self.parameters[name], parts[0].tensor, first), grad=first.squared

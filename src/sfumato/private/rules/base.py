@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -140,7 +140,7 @@ class Call:
         return default if value is None else value
 
     def rows_of(self, name: str) -> torch.Tensor:
-        """A tensor argument with rows first, without its graph; laid out like the output where nothing else is known."""
+        """A tensor argument with rows first, without its graph; laid out like the output if nothing else is known."""
         value = self.bound[name]
         return rows_first(value.detach(), self.layouts.get(id(value)) or self.layout)
 
@@ -157,6 +157,41 @@ class Outcome(NamedTuple):
 
     output: torch.Tensor
     terms: dict[str, Term]
+
+
+class Part(NamedTuple):
+    """What a closed form says about one of its sources: squared norms [units], and gradients [units, *shape] if cheap."""
+
+    squared: torch.Tensor
+    dense: torch.Tensor | None = None
+
+
+class ClosedForm(ABC):
+    """A tensor w made of parameters by a map under which the norms of all units follow without the chain rule.
+
+    h is the gradient of a unit with respect to w. `squared` below is what `squares` gives of h, or what the Gram way gives
+    of `scaled` G.
+    """
+
+    @abstractmethod
+    def covers(self, term: Term) -> bool:
+        """Whether the form can do without h where w is used like this."""
+
+    @abstractmethod
+    def scaled(self, term: Term, grad: torch.Tensor) -> torch.Tensor:
+        """G with its output channels scaled, [rows, ...]."""
+
+    @abstractmethod
+    def squares(self, gradients: torch.Tensor) -> torch.Tensor:
+        """Squared norms [units] of h [units, *w], scaled in the same way."""
+
+    @abstractmethod
+    def parts_of_dense(self, squared: torch.Tensor, gradients: torch.Tensor) -> dict[str, Part]:
+        """By source, from h [units, *w]."""
+
+    @abstractmethod
+    def parts_of_gram(self, squared: torch.Tensor, term: Term, grad: torch.Tensor) -> dict[str, Part]:
+        """By source, from the term and G."""
 
 
 class Rule(ABC):  # one of `apply` and `expand`
@@ -190,6 +225,10 @@ class Rule(ABC):  # one of `apply` and `expand`
         """The same computation in terms of operations that have rules; the mode sees each of them."""
         raise _missing(self, "this form of a rule")
 
+    def closed_form(self, bound: Mapping[str, Any]) -> ClosedForm | None:
+        """For a function of parameters alone: how to map norms, or None for the chain rule."""
+        return None
+
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name."""
         if len(args) > len(self.signature):
@@ -205,5 +244,5 @@ def rule_of() -> dict[Function, Rule]:
     """All rules by the torch function that they cover."""
     found: dict[Function, Rule] = {}
     for kind in discover(importlib.import_module("sfumato.private.rules"), Rule).values():
-        found |= dict.fromkeys(kind.functions(), kind())
+        found |= dict.fromkeys(kind.functions(), kind())  # pyright: ignore[reportAbstractUsage] - discovered: final
     return found
