@@ -19,7 +19,7 @@ from sfumato.validate import at_least, in_range, positive
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A private training, in public numbers. Nothing in it may be computed from the private records, their number included.
+    """A private training, in public numbers: none may be computed from the private records, their number included.
 
     One step draws units by `sampler`, clips each unit's gradient, adds up, adds noise and divides by
     `expected_batch_size`.
@@ -70,7 +70,9 @@ class Plan:
                 f"Expected `max_batch_size` and `units` together, got {self.max_batch_size} and {self.units}.",
                 remedy="Truncated sampling is accounted for at a public number of units; give both or none.",
             )
-        self.clipping.gradient_noise_multiplier(self.noise_multiplier, self.expected_batch_size)  # refuses what cannot be
+        self.clipping.gradient_noise_multiplier(
+            self.noise_multiplier, self.expected_batch_size
+        )  # refuses what cannot be
         self.mechanism(audit_only=True)  # refuses what no accountant covers
 
     @property

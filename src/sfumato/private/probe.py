@@ -98,7 +98,7 @@ def _refuse_coupled(before: _Seen, after: _Seen, others: Sequence[int]) -> None:
         loss_moved = abs(float(before.losses[row] - after.losses[row])) / loss_scale
         if not (moved <= COUPLED and loss_moved <= COUPLED):
             raise NotPrivateError(
-                f"Expected each example to have its own loss and gradient, got one that moved by {max(moved, loss_moved):.2g} "
+                f"Expected each example to have its own gradient, got one that moved by {max(moved, loss_moved):.2g} "
                 "of itself when another example of the batch was replaced.",
                 remedy="Look for layers or losses that mix the batch (normalisation over it, a mean over other "
                 "examples, a step size chosen for all): `sfumato doctor` shows where.",

@@ -10,6 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+
 import torch
 
 from sfumato.data.population import Population

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sfumato.accounting.history import Event, History
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView, read_together
 from sfumato.errors import SfumatoError, UnsupportedModel
@@ -115,9 +116,9 @@ def prepare(
     fit, validation = _split_rows(task, views, draws)
     purpose = purpose or f"ordinary training, up to {task.epochs} epochs"
     pool = read_together(views, "training", purpose, mechanism=mechanism)
-    if task.patience is not None:
+    for purpose in other_reads(task):
         for view in views:
-            view.note("training", f"validation score on {task.validation_fraction:.0%} of the units, to stop early")
+            view.note("training", purpose)
     x = pool.x.to(options.dtype)
     targets = torch.eye(population.classes, dtype=options.dtype)[torch.from_numpy(population.label_array)]
     networks = [
@@ -125,8 +126,6 @@ def prepare(
         for m in range(len(work))
     ]
     if task.standardise:
-        for view in views:
-            view.note("training", "input standardisation fitted on the training set")
         for network, rows in zip(networks, fit, strict=True):
             _fit_standardise(network, x[rows])
     stack = build_stack(networks, x[fit[0, : task.batch_size]], draws, options.kernels)
@@ -135,6 +134,28 @@ def prepare(
     return Prepared(
         task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views
     )
+
+
+def other_reads(task: Task) -> tuple[str, ...]:
+    """What the training records are read for beside the steps themselves."""
+    validation = f"validation score on {task.validation_fraction:.0%} of the units, to stop early"
+    scaling = "input standardisation fitted on the training set"
+    asked = ((validation, task.patience is not None), (scaling, task.standardise))
+    return tuple(purpose for purpose, happens in asked if happens)
+
+
+def foreseen(task: Task, defence: Defence, population: Population, mechanism: dict[str, Any]) -> History:
+    """The history that a private training will have, before it runs: for a plan, and never for weights.
+
+    Args:
+        task: as the defence has configured it.
+        defence: of the training.
+        population: all records; none is read.
+        mechanism: of the update, as `Plan.mechanism` gives it.
+    """
+    steps = Event("training", "the steps of the private update", len(population), mechanism)
+    others = [Event("training", purpose, len(population)) for purpose in other_reads(task)]
+    return earlier_of(defence) + History((*population.events, steps, *others))
 
 
 def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:

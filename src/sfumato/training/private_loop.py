@@ -20,11 +20,11 @@ from sfumato.private.session import Session, facts_of, make
 from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
-from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
 from sfumato.training.task import Task
 from sfumato.training.trained import Trained
+from sfumato.types import Rows
 
 
 def train_privately(
@@ -227,6 +227,6 @@ class _PrivateTraining:
         self.session.state = ClippingState(tuple(saved.numbers["bounds"]))
 
 
-def _units(view: PrivateView, rows: torch.Tensor) -> object:
+def _units(view: PrivateView, rows: torch.Tensor) -> Rows:
     """The unit of each training record, in the order of `rows`."""
     return view.population.unit_of[rows.numpy()]

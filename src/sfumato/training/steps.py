@@ -1,4 +1,4 @@
-"""What the ordinary and the private loop share: the optimiser, the schedule, the average of weights, the cost of a step."""
+"""What the ordinary and the private loop share: optimiser, schedule, average of weights, cost of a step."""
 
 from __future__ import annotations
 

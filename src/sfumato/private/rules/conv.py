@@ -36,7 +36,7 @@ class Geometry(NamedTuple):
 
 
 class Conv(Rule):
-    """`conv1d`, `conv2d`, `conv3d`: other padding modes pad first, and are seen here as convolutions without padding."""
+    """`conv1d`, `conv2d`, `conv3d`; other padding modes pad first, and are seen here without padding."""
 
     name = "conv"
     signature = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
