@@ -1,4 +1,4 @@
-"""Tensors made of parameters alone: tied, stacked, cut, parametrised, standardised; against a loop of single examples."""
+"""Tensors made of parameters alone: tied, stacked, cut, parametrised, standardised; against a loop of examples."""
 
 import pytest
 import torch

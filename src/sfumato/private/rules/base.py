@@ -160,7 +160,7 @@ class Outcome(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a closed form says about one of its sources: squared norms [units], and gradients [units, *shape] if cheap."""
+    """What a closed form says of a source: squared norms [units], and gradients [units, *shape] where cheap."""
 
     squared: torch.Tensor
     dense: torch.Tensor | None = None
@@ -169,8 +169,8 @@ class Part(NamedTuple):
 class ClosedForm(ABC):
     """A tensor w made of parameters by a map under which the norms of all units follow without the chain rule.
 
-    h is the gradient of a unit with respect to w. `squared` below is what `squares` gives of h, or what the Gram way gives
-    of `scaled` G.
+    h is the gradient of a unit with respect to w. `squared` below is what `squares` gives of h, or what the Gram way
+    gives of `scaled` G.
     """
 
     @abstractmethod

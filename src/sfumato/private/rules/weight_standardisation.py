@@ -7,9 +7,10 @@ h = dL/dw and a = gain * d^(-1/2) / s,
     |dL/dv|^2 = a^2 * (|h|^2 - d * mean(h)^2 - d * (2 - rho) * mean(h * vhat)^2),  rho = var / (var + eps),
     dL/dgain = d^(-1/2) * sum(h * vhat),
 
-so norms come from a Gram matrix of G with its columns scaled by a and two inner products per filter, or from h itself in
-one more reading, and the clipped sum is mapped once: the map is the same for all examples. The chain rule for each unit
-would write a second gradient per unit.
+so norms come from a Gram matrix of G with its columns scaled by a and two inner products per filter, or from h itself
+in one more reading, and the clipped sum is mapped once: the map is the same for all examples. The chain rule for each
+unit would write a second gradient per unit: on 64 examples, one CPU thread, a private pass took 275, 427 and 472 ms in
+place of 285, 946 and 3038 ms for 3x3 convolutions of 64, 128 and 256 channels on 32, 16 and 8 pixels a side.
 """
 
 from __future__ import annotations
