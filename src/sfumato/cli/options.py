@@ -152,6 +152,18 @@ class AuditOptions(RunOptions):
 class TrainOptions(DataOptions):
     """Training of one model for release."""
 
+    ledger: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="Charge every private step here before it is released; `--people` names whose records they are.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None
+    people: Annotated[str | None, Option(metavar="NAME", help="As declared in the ledger.", rich_help_panel=_WHERE)] = (
+        None
+    )
+
     fraction: Annotated[
         float, Option(help="Share of the units to train on; the others can serve an audit.", rich_help_panel=_DATA)
     ] = 1.0

@@ -10,6 +10,7 @@ import typer
 
 from sfumato.accounting.history import Event, History
 from sfumato.audit.release import Release, audit_release
+from sfumato.cli.charging import Charging
 from sfumato.cli.config import RunConfig
 from sfumato.cli.configuring import audit_of, configured, data_choice
 from sfumato.cli.contenders import contenders
@@ -47,8 +48,18 @@ def chosen_members(population: Population, options: TrainOptions, seed: int) -> 
     return members
 
 
-def trained_once(recipe: Recipe, population: Population, members: Bools, config: RunConfig, screen: Screen) -> Trained:
-    """One model on the records of the members, with progress."""
+def trained_once(
+    recipe: Recipe,
+    population: Population,
+    members: Bools,
+    config: RunConfig,
+    screen: Screen,
+    charge: Charging | None = None,
+) -> Trained:
+    """One model on the records of the members, with progress.
+
+    It is for release: private noise comes from the operating system, and neither store nor checkpoint sees the model.
+    """
     rows = np.flatnonzero(population.rows_of(members))
     seed = derive(config.audit.seed, "release")
     with open_display(screen.display) as on_event:
@@ -58,8 +69,10 @@ def trained_once(recipe: Recipe, population: Population, members: Bools, config:
 
         on_event(Started(1, 0, 0, 1))
         on_event(BundleStarted(recipe.name, 1, recipe.name))
-        options = LoopOptions(dtype=DTYPES[config.audit.dtype], on_epoch=on_epoch)
+        options = LoopOptions(dtype=DTYPES[config.audit.dtype], on_epoch=on_epoch, release=True, charge=charge)
         trained = recipe.fit(population, [Assignment(rows, seed)], options)[0]
+        if charge is not None:
+            charge.close()
         on_event(JobDone("", recipe.name, "trained", trained.seconds, recipe.name))
     return trained
 

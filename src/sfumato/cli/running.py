@@ -10,6 +10,7 @@ import typer
 
 from sfumato.atomic import write_atomic
 from sfumato.audit.compare import Run, compare
+from sfumato.audit.record import Notice
 from sfumato.cli.budget import STEPS, fitted
 from sfumato.cli.config import RunConfig, dump
 from sfumato.cli.contenders import contenders
@@ -17,6 +18,7 @@ from sfumato.cli.failures import Stopped
 from sfumato.cli.invocation import Invocation
 from sfumato.cli.opening import open_population
 from sfumato.cli.options import RunOptions
+from sfumato.cli.promises import left_fresh
 from sfumato.cli.screen import Screen
 from sfumato.cli.writing import checks_from, finish, output_folder
 from sfumato.data.download import cache_folder
@@ -43,6 +45,8 @@ def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared
     for note in population.notes:
         screen.note(note)
     recipes, store = contenders(config, population), store_at(config.run.store)
+    for note in left_fresh(recipes, population):
+        screen.note(note)
     if options.budget is not None:
         steps = [models for models in STEPS if options.models is None or models < options.models]
         given = [] if options.models is None else [options.models]
@@ -78,6 +82,9 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
                 on_event=on_event,
                 command=command_of(context),
                 title=config.run.title,
+                notices=[
+                    Notice(severity="negligible", text=text) for text in left_fresh(ready.recipes, ready.population)
+                ],
             )
     except KeyboardInterrupt as stopped:
         raise kept(ready.store) from stopped

@@ -11,6 +11,7 @@ from sfumato.audit.plan import Plan
 from sfumato.audit.plan import plan as planned
 from sfumato.cli.configuring import configured
 from sfumato.cli.options import RunOptions, takes
+from sfumato.cli.promises import promises
 from sfumato.cli.running import Prepared, prepared
 from sfumato.cli.screen import Screen
 from sfumato.execution.progress import duration
@@ -37,6 +38,7 @@ def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
         "models": found.models,
         "fits": found.fits,
         "retraining": found.retraining,
+        "private": [promise._asdict() for promise in promises(ready.recipes, ready.population)],
         **asdict(found.cost),
     }
 
@@ -50,6 +52,7 @@ def _lines(found: Plan, ready: Prepared) -> list[str]:
         f"Forward passes: {cost.forward_passes:,} records. Space: {cost.bytes / 1e9:.3f} GB.",
         f"Time: {_time(found)}",
     ]
+    lines += [promise.text for promise in promises(ready.recipes, ready.population)]
     if found.fits:
         lines.append(f"Attacks train {found.fits} networks of their own; their time comes on top.")
     lines += [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from sfumato.cli.charging import charging
 from sfumato.cli.configuring import release_config
 from sfumato.cli.contenders import contenders
 from sfumato.cli.opening import open_population
 from sfumato.cli.options import TrainOptions, takes
-from sfumato.cli.releases import ReleaseFolder, write_members, write_release
+from sfumato.cli.promises import left_fresh
+from sfumato.cli.releases import KEEPER, ReleaseFolder, write_members, write_release
 from sfumato.cli.releasing import chosen_members, measured, trained_once
 from sfumato.cli.screen import Screen
 from sfumato.cli.writing import output_folder
@@ -32,8 +35,13 @@ def train(context: typer.Context, options: TrainOptions) -> int:
         )
     folder = output_folder(options.out or "model")
     members = chosen_members(population, options, config.audit.seed)
-    trained = trained_once(recipe, population, members, config, screen)
-    facts = {"guarantee": trained.guarantee_statement, "utility": measured(recipe, trained, population, members)}
+    for note in left_fresh(recipes, population):
+        screen.note(note)
+    charge = charging(options, recipe, population)
+    trained = trained_once(recipe, population, members, config, screen, charge)
+    facts: dict[str, Any] = {"utility": measured(recipe, trained, population, members)}
+    if charge is not None:
+        facts["ledger"] = {"people": charge.ledger.name, "spent": charge.statement()}
     written = write_release(folder, config.resolved(population.kind), recipe, trained, population, facts)
     write_members(folder, population.id_array[population.rows_of(members)])
     _report(written, screen, bool(members.all()))
@@ -46,6 +54,9 @@ def _report(written: ReleaseFolder, screen: Screen, whole: bool) -> None:
     screen.say(f"Formal guarantee: {written.facts['guarantee']}.")
     files = {"weights": folder / "model.safetensors", "recipe": folder / "recipe.json"}
     files["training records (personal data)"] = written.members
+    if (folder / KEEPER).exists():
+        files["facts read from the records (keep them)"] = folder / KEEPER
+        screen.say(_spent(written))
     step = f"sfumato audit --release {folder}"
     if whole:
         step = (
@@ -53,6 +64,13 @@ def _report(written: ReleaseFolder, screen: Screen, whole: bool) -> None:
         )
     screen.written(files, step)
     screen.document({**{name: str(Path(path)) for name, path in files.items()}, "utility": utility, **_short(written)})
+
+
+def _spent(written: ReleaseFolder) -> str:
+    ledger = written.facts.get("ledger")
+    if ledger is None:
+        return "No ledger: what other trainings on these people spent is not counted. Name one with --ledger."
+    return f"All trainings on {ledger['people']} together: {ledger['spent']}."
 
 
 def _short(written: ReleaseFolder) -> dict[str, object]:
