@@ -1,6 +1,8 @@
 """The session against a slow twin: each drawn unit alone, by ordinary autograd, clipped; the noise is subtracted."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sfumato import private
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.errors import NotCaptured, NotPrivateError, UsageError
 from sfumato.private.clipping import AdaptiveQuantile
@@ -421,3 +424,16 @@ def test_a_compiled_network_is_refused_where_one_pass_is_asked_for():
     model = torch.jit.trace(network(), torch.zeros(2, FEATURES, dtype=torch.float64))
     with pytest.raises(NotCaptured, match="TorchScript"):
         session_of(model, method="capture").backward(np.arange(4))
+
+
+def test_what_is_used_most_is_loaded_from_the_package_when_asked_for():
+    code = (
+        "import sys, sfumato.private as p; assert 'torch' not in sys.modules; print(p.make.__module__, p.Plan.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["sfumato.private.session", "Plan"]
+    assert private.calibrated(
+        target_epsilon=3, delta=1e-3, sample_rate=0.3, steps=4, expected_batch_size=12, adjacency="ADD_OR_REMOVE_ONE"
+    ).noise_multiplier == pytest.approx(1, abs=0.7)
+    with pytest.raises(AttributeError, match="no attribute 'made'"):
+        _ = private.made
