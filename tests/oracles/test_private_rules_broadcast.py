@@ -248,7 +248,7 @@ def test_matrix_products_need_no_gradient_per_example(private_comparison):
 
 REFUSED = {
     "random": (P, lambda n, x: F.rrelu(x * 1.0, training=True) * 0 + torch.nn.functional.scaled_dot_product_attention(
-        x, x, n.p.view(1, 1, -1).expand(1, TOKENS, -1), dropout_p=0.5), "random"),
+        x, x, n.p.view(1, 1, -1).expand(1, TOKENS, -1), dropout_p=0.5), "draws random numbers"),
     "in place without a rule": (P, lambda n, x: (x.abs() + 1).pow_(n.p), "pow_"),
     "written into": (P, lambda n, x: _put(x, n.p), "__setitem__"),
     "part of a tensor in place": (WP, lambda n, x: _part(F.linear(x, n.w), n.p), "part of one in place"),

@@ -37,6 +37,12 @@ class Net(nn.Module):
         return self.run(self, x)
 
 
+def as_many_tokens_as_rows(net, x):
+    h = net.a(x.unsqueeze(1) * torch.arange(1, ROWS + 1).to(f64).view(1, -1, 1))
+    h = net.through(lambda g: net.a(g.transpose(0, 1)).tanh().transpose(0, 1), h)
+    return net.a(h).tanh().sum(1)
+
+
 def straight(function, *args, **kwargs):
     return function(*args, **kwargs)
 
@@ -76,7 +82,7 @@ def one_is_not_used(net, x):
 
 PARTS = {
     "first": first, "inside and outside": inside_and_outside, "reused": reused, "nested": nested, "several": several,
-    "tied": tied, "one is not used": one_is_not_used,
+    "as many tokens as rows": as_many_tokens_as_rows, "tied": tied, "one is not used": one_is_not_used,
 }  # fmt: skip
 
 
