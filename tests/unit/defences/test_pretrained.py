@@ -86,8 +86,6 @@ def test_only_what_is_trainable_moves(plain_weights, trainable, open_):
     if trainable == "head":
         last = max(name.partition(".")[0] for name in load_file(plain_weights))
         assert {name.partition(".")[0] for name in names} == {last}
-            max(n.partition(".")[0] for n in load_file(plain_weights))
-        }
 
 
 def test_an_expression_that_matches_nothing_or_is_none_is_refused(plain_weights):
