@@ -9,7 +9,7 @@ confidence named in `interval_confidence` (binomial, 95% or more from 6 pairs on
 memory of a process that takes only private steps, over that of one that takes only plain steps.
 
 Ours draws its noise from the cryptographic generator, as shipped; the rivals draw theirs from torch's ordinary one.
-`sfumato_poisson` is ours with the batch drawn by Poisson sampling and padded to one physical size, as in a release.
+`sfumato_poisson` is ours with the batch drawn by Poisson sampling, about as large on average, as in a release.
 The noise-free release of each way on the fixed batch is compared with a float64 loop over single examples
 (`relative_error`); a rival that is off by more than 0.001 is shown but is not the best rival. A way that fails is named
 with its error. The exit status is 1 if ours failed.
@@ -113,6 +113,8 @@ def measured(plan: Plan, network: str, way: str, plain_mb: float | None) -> dict
         "ratio": median(ratios), "ratio_low": interval.low, "ratio_high": interval.high,
         "interval_confidence": interval.confidence, "private_ms": median(private), "plain_ms": median(plain),
     }  # fmt: skip
+    error = answer.get("relative_error")
+    print(f"{network}: {way} takes {median(ratios):.2f} times plain, error {error}", file=sys.stderr, flush=True)
     memory = asked(plan, "memory", network, way)
     if "failure" in memory:
         found["memory_failure"] = memory["failure"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -16,7 +14,6 @@ from sfumato.accounting.adjacency import Adjacency
 from sfumato.private.clipping.flat import Flat
 from sfumato.private.plan import Plan
 from sfumato.private.session import Session, make
-from sfumato.types import Rows
 
 RATE = 0.01
 NEARLY_NONE = 1e-9  # A plan has no "without noise"; this much cannot be seen in float32.
@@ -27,10 +24,10 @@ def losses(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(model(x), y, reduction="none")
 
 
-def plan_for(size: int, settings: Settings) -> Plan:
-    """Public numbers for batches of about `size` rows, one in a hundred of the data."""
+def plan_for(size: int, sample_rate: float, settings: Settings) -> Plan:
+    """Public numbers for batches of `size` rows on average."""
     return Plan(
-        sample_rate=RATE,
+        sample_rate=sample_rate,
         steps=1_000_000,
         expected_batch_size=size,
         noise_multiplier=settings.noise_multiplier or NEARLY_NONE,
@@ -43,20 +40,21 @@ def plan_for(size: int, settings: Settings) -> Plan:
 def sfumato_step(model: nn.Module, batch: Batch, settings: Settings) -> Step:
     """Our session's step: noise from the operating system's key, every check on, flat clipping.
 
-    The batch is full, as the rivals' is: every row of it is drawn and none is padding. Taking the rows out of the
-    data is inside the step.
+    The batch is full, as the rivals' is: at sample rate 1 every row is drawn, in every step. Drawing the rows and
+    taking them out of the data is inside the step.
     """
     size = len(batch.y)
-    session = make(model, plan=plan_for(size, settings), data=(batch.x, batch.y), loss=losses, physical_batch_size=size)
-    units = np.arange(size)
-    return _step(session, model, settings, lambda: units)
+    plan = plan_for(size, 1.0, settings)
+    session = make(model, plan=plan, data=(batch.x, batch.y), loss=losses, physical_batch_size=size)
+    return _step(session, model, settings)
 
 
 def poisson_step(model: nn.Module, batch: Batch, settings: Settings) -> Step:
-    """The same with what a release adds: Poisson draws of `size` rows on average, padded to one physical size."""
+    """The same with Poisson draws of `size` rows on average, in the session's own physical batches, as in a release."""
     size = len(batch.y)
-    session = make(model, plan=plan_for(size, settings), data=Repeated(batch, round(size / RATE)), loss=losses)
-    return _step(session, model, settings, session.draw)
+    plan = plan_for(size, RATE, settings)
+    session = make(model, plan=plan, data=Repeated(batch, round(size / RATE)), loss=losses)
+    return _step(session, model, settings)
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,13 @@ class Repeated:
         return Batch(*(tensor.index_select(0, rows.to(tensor.device) % len(tensor)) for tensor in self.batch))
 
 
-def _step(session: Session, model: nn.Module, settings: Settings, draw: Callable[[], Rows]) -> Step:
+def _step(session: Session, model: nn.Module, settings: Settings) -> Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
+    steps = session.steps()
 
     def step() -> None:
-        session.backward(draw())
+        next(steps)
+        session.backward()
         optimizer.step()
         if session.why_loop:
             raise RuntimeError(f"Expected one pass, got the loop of single examples: {session.why_loop}")
