@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-
-from dp_accounting import NeighboringRelation
+from typing import TYPE_CHECKING
 
 from sfumato.validate import one_of
+
+if TYPE_CHECKING:
+    from dp_accounting import NeighboringRelation
 
 
 class Adjacency(StrEnum):
@@ -29,6 +31,8 @@ class Adjacency(StrEnum):
     @property
     def relation(self) -> NeighboringRelation:
         """The same relation in dp-accounting's words."""
+        from dp_accounting import NeighboringRelation  # seconds and megabytes that a plan alone does not need
+
         return NeighboringRelation[self.value]
 
     @classmethod

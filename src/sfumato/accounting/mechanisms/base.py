@@ -6,14 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
-
-from dp_accounting import DpEvent
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sfumato.accounting.adjacency import Adjacency
-from sfumato.accounting.privacy_loss import Losses
 from sfumato.errors import NotPrivateError, UsageError
 from sfumato.validate import at_least, in_range
+
+if TYPE_CHECKING:  # accountants need them, plans do not, and importing them takes seconds
+    from dp_accounting import DpEvent
+
+    from sfumato.accounting.privacy_loss import Losses
 
 
 @dataclass(frozen=True, kw_only=True)

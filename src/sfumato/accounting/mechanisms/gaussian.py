@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-from dp_accounting import DpEvent, GaussianDpEvent, SelfComposedDpEvent
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.base import Mechanism
-from sfumato.accounting.privacy_loss import Losses, replaced_gaussian, sampled_gaussian
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+    from sfumato.accounting.privacy_loss import Losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,19 @@ class Gaussian(Mechanism):
         return f"{self.sampler}, noise multiplier {self.noise_multiplier:g}, {self.steps} steps"
 
     def dp_event(self) -> DpEvent:
+        from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+
         return SelfComposedDpEvent(GaussianDpEvent(self.noise_multiplier), self.steps)
 
     def renyi_event(self) -> DpEvent:
+        from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+
         doubled = 2 if self.adjacency is Adjacency.REPLACE_ONE else 1
         return SelfComposedDpEvent(GaussianDpEvent(self.noise_multiplier / doubled), self.steps)
 
     def losses(self, interval: float) -> Losses:
+        from sfumato.accounting.privacy_loss import replaced_gaussian, sampled_gaussian
+
         together = self.noise_multiplier / math.sqrt(self.steps)
         kind = replaced_gaussian if self.adjacency is Adjacency.REPLACE_ONE else sampled_gaussian
         return kind(together, 1.0, interval)

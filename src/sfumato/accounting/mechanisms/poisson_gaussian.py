@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.base import Mechanism, rate
-from sfumato.accounting.privacy_loss import Losses, replaced_gaussian, sampled_gaussian
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+    from sfumato.accounting.privacy_loss import Losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class PoissonGaussian(Mechanism):
         )
 
     def dp_event(self) -> DpEvent:
+        from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+
         one = PoissonSampledDpEvent(self.sample_rate, GaussianDpEvent(self.noise_multiplier))
         return SelfComposedDpEvent(one, self.steps)
 
@@ -49,6 +53,8 @@ class PoissonGaussian(Mechanism):
         return None if self.adjacency is Adjacency.REPLACE_ONE else self.dp_event()
 
     def losses(self, interval: float) -> Losses:
+        from sfumato.accounting.privacy_loss import replaced_gaussian, sampled_gaussian
+
         kind = replaced_gaussian if self.adjacency is Adjacency.REPLACE_ONE else sampled_gaussian
         return kind(self._noise, self.sample_rate, interval)
 

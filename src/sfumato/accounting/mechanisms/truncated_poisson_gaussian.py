@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-from dp_accounting import DpEvent, SelfComposedDpEvent, TruncatedSubsampledGaussianDpEvent
-from scipy.stats import binom
+from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.base import Mechanism, rate, whole
-from sfumato.accounting.privacy_loss import Losses, mixed, replaced_gaussian, sampled_gaussian
 from sfumato.validate import at_least
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+    from sfumato.accounting.privacy_loss import Losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,18 @@ class TruncatedPoissonGaussian(Mechanism):
         )
 
     def dp_event(self) -> DpEvent:
+        from dp_accounting import SelfComposedDpEvent, TruncatedSubsampledGaussianDpEvent
+
         one = TruncatedSubsampledGaussianDpEvent(
             self.units, self.sample_rate, self.max_batch_size, self.noise_multiplier
         )
         return SelfComposedDpEvent(one, self.steps)
 
     def losses(self, interval: float) -> Losses:
+        from scipy.stats import binom
+
+        from sfumato.accounting.privacy_loss import mixed, replaced_gaussian, sampled_gaussian
+
         kind = replaced_gaussian if self.adjacency is Adjacency.REPLACE_ONE else sampled_gaussian
         whole_batch = kind(self.noise_multiplier, self.sample_rate, interval)
         cut = float(binom.sf(self.max_batch_size - 1, self.units - 1, self.sample_rate))
