@@ -36,8 +36,8 @@ class Broken(DPSGD):
 
     name = "broken-dpsgd"
 
-    def plan(self, population):
-        return replace(super().plan(population), noise=Forgotten())
+    def plan(self, *given, **more):
+        return replace(super().plan(*given, **more), noise=Forgotten())
 
 
 NUMBERS = {
