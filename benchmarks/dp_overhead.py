@@ -21,6 +21,7 @@ and FastDP with `--fastdp CHECKOUT`. Nothing else should run on the machine mean
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -57,6 +58,7 @@ class Plan:
     device: str
     fastdp: str | None
     time_limit: float
+    keep: str | None = None
 
 
 class Interval(NamedTuple):
@@ -86,6 +88,9 @@ def asked(plan: Plan, task: str, network: str, way: str) -> dict[str, object]:
         "task": task, "network": network, "way": way, "steps": plan.pairs if task == "time" else 3,
         "warm_up": plan.warm_up, "threads": plan.threads, "device": plan.device, "fastdp": plan.fastdp,
     }  # fmt: skip
+    known = answers(plan.keep).get(json.dumps(job))
+    if known is not None:
+        return known
     print(f"{network}: {task} of {way} ...", file=sys.stderr, end=" ", flush=True)
     start = time.perf_counter()
     try:
@@ -98,7 +103,23 @@ def asked(plan: Plan, task: str, network: str, way: str) -> dict[str, object]:
     except subprocess.TimeoutExpired:
         answer = {"failure": f"not done after {plan.time_limit:g} s"}
     print(answer.get("failure", f"{time.perf_counter() - start:.0f} s"), file=sys.stderr, flush=True)
+    if plan.keep and "failure" not in answer:
+        with open(plan.keep, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"job": json.dumps(job), "answer": answer}) + "\n")
     return answer
+
+
+def answers(keep: str | None) -> dict[str, dict[str, object]]:
+    """What processes of an interrupted run have answered already, by job; a line that broke off is left out."""
+    if keep is None or not os.path.exists(keep):
+        return {}
+    found = {}
+    with open(keep, encoding="utf-8") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                kept = json.loads(line)
+                found[kept["job"]] = kept["answer"]
+    return found
 
 
 def measured(plan: Plan, network: str, way: str, plain_mb: float | None) -> dict[str, object]:
@@ -199,6 +220,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--fastdp", metavar="CHECKOUT", help="folder of a FastDP checkout")
     parser.add_argument("--time-limit", type=float, default=1800, help="seconds a process may take (default 1800)")
+    parser.add_argument("--keep", metavar="FILE", help="keep answers here, and go on from those that are there")
     parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -208,7 +230,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     """What the command line asks for; FastDP is a rival only where a checkout is given."""
     methods = [way for way in args.methods if way != "fastdp" or args.fastdp]
     pairs, warm_up = (3, 1) if args.quick else (args.pairs, args.warm_up)
-    return Plan(args.only, methods, pairs, warm_up, args.threads, args.device, args.fastdp, args.time_limit)
+    return Plan(args.only, methods, pairs, warm_up, args.threads, args.device, args.fastdp, args.time_limit, args.keep)
 
 
 def work(job: str) -> None:

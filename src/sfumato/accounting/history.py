@@ -11,8 +11,6 @@ from typing import Any
 
 from sfumato.errors import UsageError
 
-NO_ACCOUNTANT = "none, because no accountant covers the mechanisms used"
-
 
 @dataclass(frozen=True)
 class Event:
