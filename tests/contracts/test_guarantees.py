@@ -78,14 +78,18 @@ def test_no_defence_around_or_inside_dpsgd_keeps_an_epsilon_that_is_not_its_own(
         return
     model = trained(both)
     found = model.guarantee
-    steps = [event for event in model.history.events if event.private]
-    assert len(steps) == 1  # the mechanism ran, whatever stands around it
+    ran = [event for event in model.history.events if event.private]
+    assert ran  # the mechanism ran, whatever stands around it
     if read_beside_the_mechanism(model):
         assert isinstance(found, NoGuarantee)
         assert found.statement.startswith("none, because of ")
-    else:
-        assert isinstance(found, Guarantee)
+        return
+    assert isinstance(found, Guarantee)
+    assert len(found.mechanisms) == len(ran)
+    if len(ran) == 1:
         assert found.epsilon == pytest.approx(alone.epsilon)
+    else:  # a part with a mechanism of its own
+        assert found.epsilon > alone.epsilon
 
 
 def test_the_examples_cover_all_three_ends() -> None:
