@@ -50,7 +50,7 @@ def rows():
 def at(rate, noise, relation, one, several):
     for steps in several:
         mechanism = PoissonGaussian(sample_rate=rate, noise_multiplier=noise, steps=steps, adjacency=relation)
-        spreads = [window(side) for side in sides([mechanism], GRID)]
+        spreads = [window(side) for side in sides([mechanism], GRID, 1e-5)]
         if max(spread.high - spread.low for spread in spreads) > LARGEST * GRID:
             continue
         found = composed(rate, noise, steps, relation, one)

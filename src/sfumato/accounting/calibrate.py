@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from sfumato.accounting.accountants.base import one_relation
-from sfumato.accounting.accountants.pld import PLD, on_grid, rough_epsilon
+from sfumato.accounting.accountants.pld import FINEST, PLD, OnGrid, ladder, margin, on_grid, rough_epsilon
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.base import Mechanism, number
 from sfumato.accounting.mechanisms.poisson_gaussian import PoissonGaussian
@@ -20,10 +21,11 @@ from sfumato.errors import UsageError
 from sfumato.validate import positive
 
 NOISES, RATES, STEPS = (0.02, 1e9), (1e-12, 1.0), (1.0, 1e8)
-SLACK = 0.008  # share of the target that may stay unused
-_MARGIN = 0.003  # the search's own grid may differ from the accountant's by this share
+SLACK = 0.006  # share of the target that may stay unused, above the margin
+_MARGIN = 0.003  # two neighbouring grids may differ by this share
 _ROUNDS = 60
-_POINTS = 1 << 17  # of the search's own grid
+_TURNS = 6
+_LARGEST = 1 << 22  # grid points at most
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,7 @@ def calibrated(
     search = _Search(made, target, whole)
     if search.roughly(harsh) <= 0:
         return math.exp(harsh)
-    start = search.bracketed(gentle, harsh)
-    place = None if start is None else search.verified(search.widened(start, harsh))
+    place = search.solved(gentle, harsh)
     if place is None:
         raise UsageError(
             f"Expected a target that can be kept, got epsilon {target.epsilon:g} at delta {target.delta:g}, which even "
@@ -185,11 +186,25 @@ class _Search:
     made: Callable[[float], Mechanism]
     target: Target
     whole: bool
+    known: dict[tuple[float, float], OnGrid] = field(default_factory=dict)
 
     def together(self, place: float) -> list[Mechanism]:
         mechanisms = [*self.target.alongside, self.made(math.exp(place))]
         one_relation(mechanisms)
         return [mechanism for mechanism in mechanisms if mechanism.steps]
+
+    def height(self, epsilon: float) -> float:
+        return math.log(epsilon / self.target.epsilon) if epsilon > 0 else -math.inf
+
+    def at(self, place: float, unit: float) -> OnGrid:
+        """Epsilon on one grid; each is computed once."""
+        if (place, unit) not in self.known:
+            self.known[place, unit] = on_grid(self.together(place), unit, self.target.delta)
+        return self.known[place, unit]
+
+    def height_at(self, unit: float, place: float) -> float:
+        """Height on one grid."""
+        return self.height(self.at(place, unit).epsilon * margin(self.together(place)))
 
     def roughly(self, place: float) -> float:
         """Height by Chernoff's bound: never too small."""
@@ -197,63 +212,80 @@ class _Search:
 
     def exactly(self, place: float) -> float:
         """Height by the accountant."""
-        return self.height(PLD().epsilon(self.together(place), self.target.delta))
+        mechanisms = self.together(place)
+        bound = rough_epsilon(mechanisms, self.target.delta)
+        found = PLD().refine(lambda unit: self.at(place, unit), bound)
+        return self.height(min(found.epsilon, bound) * margin(mechanisms))
 
-    def height(self, epsilon: float) -> float:
-        return math.log(epsilon / self.target.epsilon) if epsilon > 0 else -math.inf
-
-    def bracketed(self, gentle: float, harsh: float) -> Bracket | None:
-        """Where Chernoff's bound crosses the target; None where it is not even kept at the gentle end."""
-        first = Point(gentle, self.roughly(gentle))
-        if first.height > 0:
-            first = Point(gentle, self.exactly(gentle))
-        if first.height > 0:
+    def solved(self, gentle: float, harsh: float) -> float | None:
+        """A place near the crossing that the accountant itself finds kept; None where none is."""
+        if self.roughly(gentle) > 0 and self.exactly(gentle) > 0:
             return None
-        bracket = Bracket(first, Point(harsh, self.roughly(harsh)))
-        return self.narrowed(bracket, self.roughly, -0.06, -0.01)
+        start = Bracket(Point(gentle, -math.inf), Point(harsh, self.roughly(harsh)))
+        place = self.narrowed(start, self.roughly, -0.1, 0.0).kept.place
+        high, unit = 0.0 if self.whole else -_MARGIN, ladder(self.target.epsilon / 256)
+        best = place if self.exactly(place) <= 0 else gentle
+        for _ in range(_TURNS):
+            place, unit = self.on_ladder(place, unit, gentle, harsh, high)
+            found = self.exactly(place)
+            if found <= 0 and (place - best) * (harsh - gentle) >= 0:
+                best = place
+            if -SLACK - _MARGIN <= found <= 0 or (found <= 0 and self.ended(place, harsh)):
+                break
+            if found <= 0 and unit > FINEST:  # the grid was too coarse to come close
+                unit = ladder(unit / 4)
+            else:
+                high -= _MARGIN
+        return best
 
-    def widened(self, bracket: Bracket, harsh: float) -> tuple[Bracket, Callable[[float], float]]:
-        """The same on a grid that serves the neighbourhood, with the height on it; the far end does exceed there."""
-        mechanisms, delta = self.together(bracket.kept.place), self.target.delta
-        interval = PLD().refined(mechanisms, delta).interval
+    def ended(self, place: float, harsh: float) -> bool:
+        """Whether nothing lies between a kept place and the crossing."""
+        return place == harsh or (self.whole and self.exactly(math.log(round(math.exp(place)) + 1)) > 0)
 
-        def on_this_grid(place: float) -> float:
-            return self.height(on_grid(self.together(place), interval, delta, _POINTS).epsilon)
+    def on_ladder(self, place: float, unit: float, gentle: float, harsh: float, high: float) -> _Rung:
+        """The crossing on one grid after the other, each four times finer, until the finer one changes little."""
+        while True:
+            on_rung = partial(self.height_at, unit)
+            place = self.narrowed(self.around(place, unit, gentle, harsh), on_rung, high - SLACK, high).kept.place
+            place = math.log(max(1, math.floor(math.exp(place) + 1e-6))) if self.whole else place
+            found = self.at(place, unit)
+            if found.interval <= FINEST or 4 * found.points > _LARGEST:
+                return _Rung(place, unit)
+            finer = ladder(found.interval / 4)
+            if self.height(found.epsilon) - self.height_at(finer, place) <= _MARGIN:
+                return _Rung(place, unit)
+            unit = finer
 
-        kept = Point(bracket.kept.place, on_this_grid(bracket.kept.place))
-        stride = math.copysign(max(0.05, 0.5 * abs(min(kept.height, 0.0))), harsh - kept.place)
-        beyond = kept
-        while beyond.height <= 0 and beyond.place != harsh:
-            place = beyond.place + stride
-            place = harsh if (harsh - place) * stride <= 0 else place
-            kept, beyond, stride = beyond, Point(place, on_this_grid(place)), 2 * stride
-        return Bracket(kept, beyond), on_this_grid
+    def around(self, place: float, unit: float, gentle: float, harsh: float) -> Bracket:
+        """A bracket on one grid, from a place that is near, widened step by step."""
+        first = Point(place, self.height_at(unit, place))
+        outwards = first.height <= 0
+        end = harsh if outwards else gentle
+        stride = math.copysign(max(0.01, 0.5 * abs(max(first.height, -0.2))), end - place)
+        second = first
+        while (second.height <= 0) == outwards and second.place != end:
+            at = second.place + stride
+            at = end if (end - at) * stride <= 0 else at
+            first, second, stride = second, Point(at, self.height_at(unit, at)), 2 * stride
+        return Bracket(first, second) if outwards else Bracket(second, first)
 
     def narrowed(self, bracket: Bracket, height: Callable[[float], float], low: float, high: float) -> Bracket:
         """A bracket whose kept end is between `low` and `high`, by secants, with a bisection in every third round."""
         kept, beyond = bracket
+        if beyond.height <= high:
+            return Bracket(beyond, beyond)
         for turn in range(_ROUNDS):
-            if low <= kept.height or (self.whole and _neighbours(kept, beyond)) or kept.place == beyond.place:
+            if low <= kept.height <= high or (self.whole and _neighbours(kept, beyond)):
                 break
             place = _between(kept, beyond, (low + high) / 2, bisect=turn % 3 == 2)
             point = Point(place, height(place))
             kept, beyond = (point, beyond) if point.height <= high else (kept, point)
         return Bracket(kept, beyond)
 
-    def verified(self, found: tuple[Bracket, Callable[[float], float]]) -> float | None:
-        """A place near the crossing at which the accountant itself keeps the target."""
-        bracket, height = found
-        if bracket.beyond.height <= 0 and self.exactly(bracket.beyond.place) <= 0:
-            return bracket.beyond.place
-        high = 0.0 if self.whole else -_MARGIN
-        for _ in range(6):
-            bracket = self.narrowed(bracket, height, high - (SLACK - _MARGIN), high)
-            place = math.log(math.floor(math.exp(bracket.kept.place) + 1e-9)) if self.whole else bracket.kept.place
-            if self.exactly(place) <= 0:
-                return place
-            high -= _MARGIN
-            bracket = Bracket(Point(2 * place - bracket.beyond.place, -math.inf), Point(place, 0.0))
-        return None
+
+class _Rung(NamedTuple):
+    place: float
+    unit: float
 
 
 def _neighbours(first: Point, second: Point) -> bool:

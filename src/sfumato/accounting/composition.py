@@ -101,6 +101,21 @@ class ComposedLoss:
         return np.asarray(sums[0])[::-1], np.asarray(sums[1])[::-1]
 
 
+def epsilon_of_one(loss: StepLoss, delta: float) -> float:
+    """The smallest epsilon from 0 for a single step whose delta is at most `delta`; inf where none is."""
+    if loss.infinite > delta:
+        return math.inf
+    losses, masses = loss.positions * loss.interval, loss.masses
+    with np.errstate(divide="ignore"):
+        discounted = np.logaddexp.accumulate((np.log(masses) - losses)[::-1])[::-1]
+    above = loss.infinite + np.cumsum(masses[::-1])[::-1]
+    enough = np.flatnonzero(above - np.exp(np.minimum(losses + discounted, 700.0)) <= delta)
+    index = int(enough[0]) if len(enough) else len(losses) - 1
+    if above[index] <= delta or not math.isfinite(discounted[index]):
+        return max(0.0, float(losses[max(index - 1, 0)]))
+    return max(0.0, math.log(above[index] - delta) - float(discounted[index]))
+
+
 def chernoff(parts: Sequence[Part], log_delta: float) -> Spread:
     """Bounds of the composed finite loss that hold but with probability e^`log_delta` on each side, by Chernoff."""
     unit = parts[0].loss.interval
@@ -177,7 +192,10 @@ def composed(parts: Sequence[Part], order: float, spread: Spread) -> ComposedLos
             logs += times * 0.5 * np.log1p(np.maximum(2 * values.real + values.real**2 + values.imag**2, -1.0))
         turns += times * np.arctan2(values.imag, 1 + values.real)
         rounding += times * float(np.linalg.norm(folded))
-    masses = np.roll(np.fft.irfft(np.exp(logs) * (np.cos(turns) + 1j * np.sin(turns)), size), -(lowest % size))
+    spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
+    heard = logs > -80  # the others are below rounding
+    spectrum[heard] = np.exp(logs[heard] + 1j * turns[heard])
+    masses = np.roll(np.fft.irfft(spectrum, size), -(lowest % size))
     return ComposedLoss(
         interval=interval,
         lowest=lowest,

@@ -99,6 +99,18 @@ def mixed(first: Losses, second: Losses, weight: float) -> Losses:
     return Losses(removed, _joined(first.added, second.added, weight))
 
 
+def trimmed(loss: StepLoss, mass: float) -> StepLoss:
+    """The loss without its far ends: up to `mass` at the top counts as unbounded, as much at the bottom is raised."""
+    top = len(loss.masses) - int(np.searchsorted(np.cumsum(loss.masses[::-1]), mass))
+    bottom = int(np.searchsorted(np.cumsum(loss.masses), mass))
+    if bottom >= top:
+        return loss
+    masses = loss.masses[bottom:top].copy()
+    masses[0] += loss.masses[:bottom].sum()
+    beyond = float(loss.masses[top:].sum())
+    return StepLoss(loss.interval, loss.positions[bottom:top], masses, loss.infinite + beyond)
+
+
 def _joined(first: StepLoss, second: StepLoss, weight: float) -> StepLoss:
     positions, where = np.unique(np.concatenate([first.positions, second.positions]), return_inverse=True)
     masses = np.zeros(len(positions))
