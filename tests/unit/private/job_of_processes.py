@@ -108,6 +108,7 @@ def main():
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     found = {name: trained(name, distributed=True) for name in case.split(",")}
     Path(out, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
+    dist.barrier()  # the first process holds the store that the others still talk to
     dist.destroy_process_group()
 
 
