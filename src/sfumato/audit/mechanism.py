@@ -135,12 +135,12 @@ def audit_mechanism(
         UsageError: for too few trials, an odd number of steps, or a session without a guarantee.
         NotPrivateError: what a session refuses.
     """
-    _check(trials, steps, trials_per_session)
+    _check(trials, steps, trials_per_session, confidence)
     playing = canary_game(opposite=plan.sample_rate == 1) if game is None else game
     play = _Play(plan, playing, canary_of(playing, plan), steps, seed, make_session)
     inside, outside = (play.world(trials, trials_per_session, canary_in=here) for here in (True, False))
     claim = outside.claimed(steps)
-    seen = _observations(inside, outside, claim, checked_confidence(confidence))
+    seen = _observations(inside, outside, claim, confidence)
     return MechanismAudit(
         lower=max(one.bound.value for one in seen),
         claimed=claim.epsilon,
@@ -154,7 +154,8 @@ def audit_mechanism(
     )
 
 
-def _check(trials: int, steps: int, trials_per_session: int) -> None:
+def _check(trials: int, steps: int, trials_per_session: int, confidence: float) -> None:
+    checked_confidence(confidence)
     at_least("trials", trials, 8)
     at_least("steps", steps, 2)
     at_least("trials_per_session", trials_per_session, 1)

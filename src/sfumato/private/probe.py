@@ -18,6 +18,7 @@ from sfumato.private.engine import Engine
 
 LossOf = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 ROWS = 3
+CANDIDATES = 2 * (ROWS + 1)  # for the rows of a probe, in case some are not finite
 EXTREME = 1e3
 COUPLED = 1e-4  # relative; far above rounding, which rows of one shape hardly show
 MISSING = {torch.float64: 1e-6, torch.float32: 2e-2}
@@ -27,6 +28,24 @@ SEED = 1299709
 class _Seen(NamedTuple):
     losses: torch.Tensor  # [rows]
     gradients: torch.Tensor  # [rows, all parameters]
+    finite: torch.Tensor  # bool [rows]: loss and squared norm
+
+
+def finite_records(loss: LossOf, candidates: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The first `ROWS` + 1 candidates [rows] that neither hold nor lead to a non-finite number; else some repeat.
+
+    Records that count as zero in every step say nothing about the network, and must not decide how it is followed.
+    Where no candidate is finite the first ones are returned, for `probe` to refuse.
+    """
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        values = loss(candidates)
+    rows = len(candidates[0])
+    seen = [*candidates, values] if isinstance(values, torch.Tensor) and values.shape == (rows,) else candidates
+    good = torch.stack([tensor.reshape(rows, -1).isfinite().all(dim=1).cpu() for tensor in seen]).all(dim=0)
+    places = (good if good.any() else ~good).nonzero()[:, 0]
+    kept = places[torch.arange(ROWS + 1) % len(places)]
+    return [tensor[kept.to(tensor.device)] for tensor in candidates]
 
 
 def probe(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor], *, complete: bool) -> None:
@@ -44,6 +63,10 @@ def probe(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor], *, complet
     """
     here = [tensor[:ROWS] for tensor in rows]
     seen = _gradients(engine, loss, here)
+    if not seen.finite.all():
+        rows = _without_overflow(rows, seen.finite)
+        here = [tensor[:ROWS] for tensor in rows]
+        seen = _gradients(engine, loss, here)
     if complete:
         _refuse_incomplete(engine, loss, here, seen)
     for position, extreme in ((0, False), (ROWS - 1, False), (1, True)):
@@ -51,6 +74,19 @@ def probe(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor], *, complet
         again = _gradients(engine, loss, moved)
         others = [row for row in range(ROWS) if row != position]
         _refuse_coupled(seen, again, others)
+
+
+def _without_overflow(rows: Sequence[torch.Tensor], finite: torch.Tensor) -> list[torch.Tensor]:
+    """The rows, with others in place of those whose gradient is not finite, which would hide what is looked for."""
+    if not finite.any():
+        raise NotPrivateError(
+            f"Expected an example with a finite loss and gradient among {ROWS}, got none.",
+            remedy="Clean the data, lower the learning rate if the weights ran away, or look for a layer that mixes "
+            "the batch, where one bad example spoils all: `sfumato doctor` shows it.",
+        )
+    places = finite.nonzero()[:, 0].cpu()
+    kept = torch.cat([places[torch.arange(ROWS) % len(places)], torch.tensor([ROWS])])
+    return [tensor[kept.to(tensor.device)] for tensor in rows]
 
 
 def _replaced(tensor: torch.Tensor, position: int, *, extreme: bool) -> torch.Tensor:
@@ -87,7 +123,7 @@ def _gradients(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor]) -> _S
                     ]
                 )
             )
-    return _Seen(values[0], torch.stack(parts))
+    return _Seen(values[0], torch.stack(parts), squared.isfinite().all(dim=1) & values[0].isfinite())
 
 
 def _refuse_coupled(before: _Seen, after: _Seen, others: Sequence[int]) -> None:
@@ -118,7 +154,7 @@ def _refuse_incomplete(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor
         start += parameter.numel()
         expected = torch.zeros_like(here) if gradient is None else gradient.detach().double().reshape(-1)
         error = float((here - expected).norm())
-        if error > MISSING.get(parameter.dtype, 2e-2) * (float(expected.norm()) + 1e-3 * scale + 1e-12):
+        if not error <= MISSING.get(parameter.dtype, 2e-2) * (float(expected.norm()) + 1e-3 * scale + 1e-12):
             raise NotCaptured(
                 f"Expected the recorded gradient of {name} to be the whole of it, got one that differs by {error:.3g} "
                 f"from autograd's of norm {float(expected.norm()):.3g}.",

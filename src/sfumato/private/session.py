@@ -25,7 +25,7 @@ from sfumato.private.noise.seeded import SeededNoise
 from sfumato.private.noise.source import NoiseSource
 from sfumato.private.noise.system import SystemNoise
 from sfumato.private.plan import Plan
-from sfumato.private.probe import ROWS, probe
+from sfumato.private.probe import CANDIDATES, finite_records, probe
 from sfumato.private.refusals import refuse_unsupported
 from sfumato.private.sampling.physical import PhysicalBatch, physical_batches
 from sfumato.seeding import stream
@@ -280,10 +280,11 @@ class Session:
         chance = float(stream(0, "probe", self.steps_taken).random())  # when it happens is no secret
         if self._probed and chance >= PROBE_RATE:
             return
-        rows = self._probe_rows(drawn)
         try:
             if not self._probed:
                 refuse_unsupported(self.model)
+            rows = finite_records(self._on, self._probe_rows(drawn))
+            if not self._probed:
                 self.engine.learn(lambda index: self._on([tensor[list(index)] for tensor in rows]))
             probe(self.engine, self._on, rows, complete=not self._probed)
         except NotCaptured as error:
@@ -301,12 +302,11 @@ class Session:
             self._probed = True
 
     def _probe_rows(self, drawn: Rows) -> list[torch.Tensor]:
-        """Records of four drawn units; small draws are filled up from the data."""
-        units, table = drawn[: ROWS + 1], self.rows_of_unit
+        """Records of some drawn units, one each; small draws are filled up from the data."""
+        units, table = drawn[:CANDIDATES], self.rows_of_unit
         rows = table.rows[table.starts[units[table.sizes[units] > 0]]]
-        return gathered(
-            self._data, torch.from_numpy(np.resize(np.concatenate([rows, table.rows[: ROWS + 1]]), ROWS + 1))
-        )
+        filled = np.resize(np.concatenate([rows, table.rows[:CANDIDATES]]), CANDIDATES)
+        return gathered(self._data, torch.from_numpy(filled))
 
 
 def make(
