@@ -39,7 +39,7 @@ def promises(recipes: Sequence[AnyRecipe], population: Population) -> list[Promi
         if plan is None or not isinstance(recipe, Recipe):
             continue
         task = configured(recipe.defence, recipe.task)
-        promised = guarantee(foreseen(task, recipe.defence, population, plan.mechanism(audit_only=True)))
+        promised = guarantee(foreseen(task, recipe.defence, population, plan))
         solved = any(getattr(part, "target_epsilon", None) is not None for part in chain(recipe.defence))
         epsilon = promised.epsilon if isinstance(promised, Guarantee) else None
         found.append(Promise(recipe.name, plan.noise_multiplier, solved, epsilon, plan.delta, promised.statement))

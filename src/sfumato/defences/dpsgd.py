@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
+from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
 from sfumato.private.clipping.choice import clipping_named
@@ -131,22 +133,28 @@ class DPSGD(Defence):
             epochs=max(1, math.ceil(self.steps * self.sample_rate)),
             schedule=self.schedule or task.schedule,
             standardise=False,
-            scaling=task.scaling or PublicScaling(mean=self.input_mean, std=self.input_std, log=self.inputs == "log"),
+            scaling=task.scaling or self._scaling(task),
             ema=task.ema if self.ema is None else self.ema,
         )
 
-    def plan(self, population: Population) -> Plan:
+    def _scaling(self, task: Task) -> PublicScaling:
+        """The public constants are for records; fixed features have a scale of their own."""
+        if task.features is not None:
+            return PublicScaling()
+        return PublicScaling(mean=self.input_mean, std=self.input_std, log=self.inputs == "log")
+
+    def plan(self, population: Population, alongside: Sequence[Mechanism] = ()) -> Plan:
         if self.level == "example":
-            return self._plan("example", 1)
+            return self._plan("example", 1, alongside)
         several = len(population) > population.units
         if several and self.max_records_per_unit == 1:
             raise UsageError(
                 f"Expected a public cap on the records of one {population.unit.name}, got units with several records.",
                 remedy='Give `max_records_per_unit`, or protect single records with `level="example"`.',
             )
-        return self._plan(population.unit.name, self.max_records_per_unit)
+        return self._plan(population.unit.name, self.max_records_per_unit, alongside)
 
-    def _plan(self, unit: str, cap: int) -> Plan:
+    def _plan(self, unit: str, cap: int, alongside: Sequence[Mechanism] = ()) -> Plan:
         numbers = {
             "sample_rate": self.sample_rate,
             "steps": self.steps,
@@ -163,7 +171,7 @@ class DPSGD(Defence):
         }
         if self.noise_multiplier is not None:
             return Plan(noise_multiplier=self.noise_multiplier, **numbers)
-        return _solved(self.target_epsilon, tuple(numbers.items()))
+        return _solved(self.target_epsilon, tuple(numbers.items()), tuple(alongside))
 
 
 def _plain(optimizer: Optimizer) -> Optimizer:
@@ -172,6 +180,8 @@ def _plain(optimizer: Optimizer) -> Optimizer:
 
 
 @cache
-def _solved(target_epsilon: float | None, numbers: tuple[tuple[str, object], ...]) -> Plan:
+def _solved(
+    target_epsilon: float | None, numbers: tuple[tuple[str, object], ...], alongside: tuple[Mechanism, ...]
+) -> Plan:
     assert target_epsilon is not None
-    return calibrated(target_epsilon=target_epsilon, **dict(numbers))  # type: ignore[arg-type] - Plan's own fields
+    return calibrated(target_epsilon=target_epsilon, alongside=alongside, **dict(numbers))  # type: ignore[arg-type] - Plan's own fields

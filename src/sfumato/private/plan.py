@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sfumato.accounting.adjacency import Adjacency
+from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.errors import UsageError
 from sfumato.private.clipping.base import Clipping
 from sfumato.private.clipping.flat import Flat
@@ -110,8 +112,18 @@ class Plan:
         return replace(self, noise_multiplier=noise_multiplier)
 
 
-def calibrated(*, target_epsilon: float, delta: float, sample_rate: float, steps: int, **others: Any) -> Plan:
-    """The plan with the least noise that keeps `target_epsilon` at `delta`; the other arguments are `Plan`'s.
+def calibrated(
+    *,
+    target_epsilon: float,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    alongside: Sequence[Mechanism] = (),
+    **others: Any,
+) -> Plan:
+    """The plan with the least noise that keeps `target_epsilon` at `delta`, composed with the mechanisms `alongside`.
+
+    The other arguments are `Plan`'s.
 
     Raises:
         UsageError: if no noise in reach keeps the target.
@@ -125,5 +137,6 @@ def calibrated(*, target_epsilon: float, delta: float, sample_rate: float, steps
         sample_rate=sample_rate,
         steps=steps,
         adjacency=draft.adjacency,
+        alongside=alongside,
     )
     return draft.with_noise(noise)

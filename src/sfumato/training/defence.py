@@ -1,7 +1,7 @@
-"""What a defence is: up to eight parts, each of them optional, each written once per method.
+"""What a defence is: up to nine parts, each of them optional, each written once per method.
 
     configure the task · prepare the model · transform the batch · per-example loss · update · what came earlier ·
-    stages (later) · guard on answers
+    stages before the first step, with a layer they fit · guard on answers
 
 A defence wraps an inner one, part by part. It never runs an attack.
 """
@@ -9,7 +9,7 @@ A defence wraps an inner one, part by part. It never runs an attack.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeVar
 
@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from sfumato.accounting.history import History
+from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.data.population import Population
 from sfumato.errors import NotPrivateError, UsageError
+from sfumato.private.noise.source import NoiseSource
 from sfumato.private.plan import Plan
 from sfumato.training.draws import Draws
 from sfumato.training.task import Task
@@ -88,13 +90,46 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """
         return inner(outputs, targets)
 
-    def plan(self, population: Population) -> Plan | None:
+    def plan(self, population: Population, alongside: Sequence[Mechanism] = ()) -> Plan | None:
         """The private update that replaces the ordinary one, or None. Only one part of a chain may claim the update.
 
         Args:
             population: for the unit of privacy alone; nothing may be computed from its records, their number included.
+            alongside: the stages of all parts of the chain; a target is for the composition with them.
         """
         return None
+
+    def stages(self, plan: Plan) -> tuple[Mechanism, ...]:
+        """Mechanisms through which this part reads the training records before the first step; each becomes an event.
+
+        Args:
+            plan: of the private update, whose unit and relation they share; its noise may still be solved for.
+
+        Raises:
+            NotPrivateError: if this part cannot protect the plan's unit.
+        """
+        return ()
+
+    def front(self, shape: tuple[int, ...]) -> nn.Module | None:
+        """A layer in front of the network that is not trained but fitted by `fit_front`; None for none.
+
+        Its state has the same names and shapes before and after the fit: weights that were saved are loaded into it.
+
+        Args:
+            shape: of one input.
+        """
+        return None
+
+    def fit_front(self, layer: nn.Module, batches: Iterable[torch.Tensor], plan: Plan, source: NoiseSource) -> None:
+        """Fit the layer in place. What it learns of the records goes through the mechanisms of `stages`, all of it.
+
+        Args:
+            layer: as `front` gave it.
+            batches: every training record once, float32 [b, *shape]; the records arrive in no meaningful order.
+            plan: of the private update.
+            source: of all noise.
+        """
+        raise UsageError(f"Expected a part that fits a layer of its own, got {self.name}, which has no `fit_front`.")
 
     def earlier(self) -> History:
         """What private records were read for before the training that this defence is part of (given weights)."""
@@ -164,7 +199,9 @@ def update_of(defence: Defence, population: Population) -> Plan | None:
                 f"{part.couples}.",
                 remedy=f"Leave {part.name} out.",
             )
-    return claims[0][1]
+    claimed, plan = claims[0]
+    stages = tuple(mechanism for part in parts for mechanism in part.stages(plan))
+    return claimed.plan(population, stages) if stages else plan
 
 
 def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +12,18 @@ from torch import nn
 
 from sfumato.accounting.history import Event, History
 from sfumato.data.population import Population
-from sfumato.data.view import PrivateView, read_together
+from sfumato.data.view import PrivateView
 from sfumato.errors import SfumatoError, UnsupportedModel
 from sfumato.models.build import build_seeded
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
+from sfumato.private.plan import Plan
 from sfumato.private.session import Charge
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss, earlier_of
 from sfumato.training.draws import Draws
+from sfumato.training.features import Inputs, input_shape
+from sfumato.training.fronts import behind, fitted_front, front_of, refuse_uncharged, stage_events
 from sfumato.training.losses import task_loss
 from sfumato.training.scaling import public_scaling
 from sfumato.training.stacking import ModelStack, build_stack
@@ -70,7 +73,10 @@ class LoopOptions:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Everything that is fixed before the first step of M models. Row tensors are int64 [M, ...] into `x`."""
+    """Everything that is fixed before the first step of M models. Row tensors are int64 [M, ...] into `x`.
+
+    `x` are inputs of the networks of the stack: behind fixed features, and behind `front`, which is not in the stack.
+    """
 
     task: Task
     defence: Defence
@@ -82,6 +88,15 @@ class Prepared:
     fit_rows: torch.Tensor
     validation_rows: torch.Tensor
     views: Sequence[PrivateView]
+    front: nn.Module | None = None
+
+    def state(self, model: int) -> dict[str, torch.Tensor]:
+        """The state of one model of the stack as `assemble` builds it: with the fitted layer in front, if any."""
+        state = self.stack.state(model)
+        if self.front is None:
+            return state
+        fitted = {f"0.{name}": value.to(self.x.dtype, copy=True) for name, value in self.front.state_dict().items()}
+        return fitted | {f"1.{name}": value for name, value in state.items()}
 
 
 def prepare(
@@ -91,8 +106,7 @@ def prepare(
     work: Sequence[Assignment],
     options: LoopOptions,
     *,
-    purpose: str = "",
-    mechanism: dict[str, Any] | None = None,
+    plan: Plan | None = None,
 ) -> Prepared:
     """Read the records, split off validation, build the networks and stack them.
 
@@ -102,8 +116,7 @@ def prepare(
         population: all records.
         work: one entry per model.
         options: see `LoopOptions`.
-        purpose: of the read, for the history; by default that of ordinary training.
-        mechanism: the private mechanism that the records will be read through, or None.
+        plan: of the private update that the records will be read through, or None for the ordinary one.
 
     Raises:
         UnsupportedModel: if several models cannot be stacked exactly.
@@ -114,17 +127,15 @@ def prepare(
         view.history = earlier + view.history
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
     fit, validation = _split_rows(task, views, draws)
-    purpose = purpose or f"ordinary training, up to {task.epochs} epochs"
-    pool = read_together(views, "training", purpose, mechanism=mechanism)
-    for purpose in other_reads(task):
-        for view in views:
-            view.note("training", purpose)
-    x = pool.x.to(options.dtype)
+    _note_reads(views, task, defence, plan, options)
+    inputs = Inputs(population, task.features)
+    front = front_of(defence, inputs.shape)
+    rows, seed, release = fit[0].numpy(), draws.seeds[0], options.release
+    fitted = fitted_front(front, plan, views[0], inputs, rows, seed, release=release, checkpoint=options.checkpoint)
+    x = inputs.all(fitted).to(options.dtype)
     targets = torch.eye(population.classes, dtype=options.dtype)[torch.from_numpy(population.label_array)]
-    networks = [
-        assemble(task, defence, population.records.shape, population.classes, draws.seeds[m]).to(options.dtype)
-        for m in range(len(work))
-    ]
+    shape, classes = behind(front, inputs.shape), population.classes
+    networks = [_network(task, defence, shape, classes, seed).to(options.dtype) for seed in draws.seeds]
     if task.standardise:
         for network, rows in zip(networks, fit, strict=True):
             _fit_standardise(network, x[rows])
@@ -132,8 +143,37 @@ def prepare(
     if options.on_kernels is not None and stack.kernels:
         options.on_kernels(dict(stack.kernels))
     return Prepared(
-        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views
-    )
+        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views,
+        fitted,
+    )  # fmt: skip
+
+
+def _note_reads(
+    views: Sequence[PrivateView], task: Task, defence: Defence, plan: Plan | None, options: LoopOptions
+) -> None:
+    """Write every read that is about to happen into each history."""
+    for view in views:
+        if plan is not None:
+            refuse_uncharged(defence, plan, charged=options.charge is not None)
+        for event in reads(task, defence, plan, len(view), audit_only=not options.release):
+            view.note(event.stage, event.purpose, mechanism=event.mechanism)
+
+
+def reads(task: Task, defence: Defence, plan: Plan | None, records: int, *, audit_only: bool) -> list[Event]:
+    """The reads of a training, in order: stages before the first step, the steps, and what is not private.
+
+    Args:
+        task: as the defence has configured it.
+        defence: of the training.
+        plan: of a private update, or None.
+        records: how many are read.
+        audit_only: whether the noise comes from a seed.
+    """
+    others = [Event("training", purpose, records) for purpose in other_reads(task)]
+    if plan is None:
+        return [Event("training", f"ordinary training, up to {task.epochs} epochs", records), *others]
+    steps = Event("training", f"DP-SGD, {plan.steps} steps", records, plan.mechanism(audit_only=audit_only))
+    return [*stage_events(defence, plan, records, audit_only=audit_only), steps, *others]
 
 
 def other_reads(task: Task) -> tuple[str, ...]:
@@ -144,21 +184,36 @@ def other_reads(task: Task) -> tuple[str, ...]:
     return tuple(purpose for purpose, happens in asked if happens)
 
 
-def foreseen(task: Task, defence: Defence, population: Population, mechanism: dict[str, Any]) -> History:
+def foreseen(task: Task, defence: Defence, population: Population, plan: Plan) -> History:
     """The history that a private training will have, before it runs: for a plan, and never for weights.
 
     Args:
         task: as the defence has configured it.
         defence: of the training.
         population: all records; none is read.
-        mechanism: of the update, as `Plan.mechanism` gives it.
+        plan: of the update.
     """
-    steps = Event("training", "the steps of the private update", len(population), mechanism)
-    others = [Event("training", purpose, len(population)) for purpose in other_reads(task)]
-    return earlier_of(defence) + History((*population.events, steps, *others))
+    events = reads(task, defence, plan, len(population), audit_only=True)
+    return earlier_of(defence) + History((*population.events, *events))
 
 
 def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """What answers for a record's features: the network behind the defence's fitted layer, if it has one.
+
+    Args:
+        task: as the defence has configured it.
+        defence: of the training.
+        shape: of one record.
+        classes: of the population.
+        seed: of the model.
+    """
+    shape = input_shape(task.features, shape)
+    front = front_of(defence, shape)
+    network = _network(task, defence, behind(front, shape), classes, seed)
+    return network if front is None else nn.Sequential(front.layer, network)
+
+
+def _network(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """The network that is trained: the family's own, prepared by the defence, standardised inputs in front if asked."""
     if task.head == "binary" and classes != 2:
         raise UnsupportedModel(

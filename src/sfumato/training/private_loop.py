@@ -20,6 +20,7 @@ from sfumato.private.session import Session, facts_of, make
 from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
+from sfumato.training.fronts import SAVED
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
 from sfumato.training.task import Task
@@ -82,10 +83,7 @@ def _prepared(
             f"Expected one model at a time under a private update, got {len(work)}.",
             remedy="These models are trained one by one instead.",
         )
-    mechanism = plan.mechanism(audit_only=not options.release)
-    purpose = f"DP-SGD, {plan.steps} steps"
-    run = prepare(task, defence, population, work, options, purpose=purpose, mechanism=mechanism)
-    return _PrivateTraining(run, plan, options)
+    return _PrivateTraining(prepare(task, defence, population, work, options, plan=plan), plan, options)
 
 
 class _Records:
@@ -189,7 +187,7 @@ class _PrivateTraining:
 
     def _result(self, seconds: float) -> Trained:
         with Swap(self.parameters, self.average):
-            state = self.run.stack.state(0)
+            state = self.run.state(0)
         facts = facts_of(self.session)
         return Trained(
             state=state,
@@ -204,6 +202,8 @@ class _PrivateTraining:
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"state.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average.{i}": value for i, value in enumerate(self.average)}
+        if self.run.front is not None:
+            tensors |= {f"{SAVED}{name}": value for name, value in self.run.front.state_dict().items()}
         for index, parameter in enumerate(self.parameters):
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}

@@ -17,6 +17,7 @@ from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
 from sfumato.seeding import derive
 from sfumato.training.defence import Defence, configured
+from sfumato.training.features import Inputs, KnownFeatures
 from sfumato.training.loop import train
 from sfumato.training.losses import two_column
 from sfumato.training.preparation import Assignment, LoopOptions, assemble
@@ -67,13 +68,16 @@ class ModulePredict:
     Args:
         module: in eval mode; whoever reads signals asserts it.
         head: "multiclass" or "binary".
+        features: what the network sees of records; None for the records themselves.
     """
 
     module: nn.Module
     head: str = "multiclass"
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """float [b, *shape] to [b, classes]."""
+        x = x if self.features is None else self.features(x)
         dtype = next((p.dtype for p in self.module.parameters()), x.dtype)
         return two_column(self.module(x.to(dtype)), self.head)
 
@@ -112,7 +116,7 @@ class Recipe(AnyRecipe):
         return train(self.task, self.defence, population, work, options)
 
     def network(self, trained: Trained, population: Population) -> nn.Module:
-        """The trained network itself, in eval mode."""
+        """The trained network itself, in eval mode; where the task has fixed features, it takes those."""
         if trained.state is None:
             raise UsageError("Expected stored weights, got none.", remedy="Train again; the weights were dropped.")
         task = configured(self.defence, self.task)
@@ -122,7 +126,9 @@ class Recipe(AnyRecipe):
         return network.eval()
 
     def predictor(self, trained: Trained, population: Population) -> Predict:
-        return ModulePredict(self.network(trained, population), self.task.head)
+        task = configured(self.defence, self.task)
+        known = None if task.features is None else KnownFeatures(Inputs(population, task.features))
+        return ModulePredict(self.network(trained, population), task.head, known)
 
 
 @dataclass(frozen=True)

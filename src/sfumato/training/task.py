@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sfumato.errors import UsageError
 from sfumato.models.base import ModelFamily
+from sfumato.models.features.base import Features
 from sfumato.validate import at_least, in_range, one_of, positive
 
 
@@ -71,6 +73,7 @@ class Task:
         standardise: subtract mean and divide by standard deviation per feature (tables) or channel (images), fitted on
             each model's own training records: a read of private data, and recorded as one.
         scaling: public constants for the input instead, fixed before any record was seen (see `PublicScaling`).
+        features: fixed map of each record to what the network sees, computed once; no augmentation beside it.
         ema: decay of an exponential moving average of the weights, which then replaces them; None for none.
         validation_fraction: share of each training set (by unit) set aside for validation.
         patience: stop after this many epochs without a better validation loss and keep the best weights; None to
@@ -86,6 +89,7 @@ class Task:
     head: str = "multiclass"
     standardise: bool = False
     scaling: PublicScaling | None = None
+    features: Features | None = None
     ema: float | None = None
     validation_fraction: float = 0.0
     patience: int | None = None
@@ -97,6 +101,11 @@ class Task:
         one_of("head", self.head, ("multiclass", "binary"))
         for kind in self.augmentation:
             one_of("augmentation", kind, ("flip", "shift", "cutout"))
+        if self.features is not None and self.augmentation:
+            raise UsageError(
+                f"Expected no augmentation of fixed features, which are computed once, got {self.augmentation}.",
+                remedy="Leave `augmentation` or `features` out.",
+            )
         if self.ema is not None:
             in_range("ema", self.ema, 0, 1)
         in_range("validation_fraction", self.validation_fraction, 0, 0.9)

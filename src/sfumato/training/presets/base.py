@@ -10,6 +10,7 @@ from typing import ClassVar
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
 from sfumato.models.base import ModelFamily
+from sfumato.models.features.base import Features
 from sfumato.registry import discover
 from sfumato.training.task import Optimizer, Task
 
@@ -50,6 +51,10 @@ class Preset(ABC):
     def model(self) -> ModelFamily:
         """The network."""
 
+    def features(self) -> Features | None:
+        """A fixed map in front of the network; None for the records themselves."""
+        return None
+
     def task(self, population: Population) -> Task:
         """The learning task for a population.
 
@@ -77,6 +82,7 @@ class Preset(ABC):
             augmentation=self.augmentation,
             head=self.head,
             standardise=self.standardise,
+            features=self.features(),
             ema=self.ema,
         )
 

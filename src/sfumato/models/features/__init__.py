@@ -1,0 +1,1 @@
+"""Fixed feature maps: what a network sees of a record, decided before any record was seen."""
