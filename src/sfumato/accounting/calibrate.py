@@ -21,8 +21,9 @@ from sfumato.errors import UsageError
 from sfumato.validate import positive
 
 NOISES, RATES, STEPS = (0.02, 1e9), (1e-12, 1.0), (1.0, 1e8)
-SLACK = 0.006  # share of the target that may stay unused, above the margin
+SLACK = 0.004  # share of the target that may stay unused, above the margin
 _MARGIN = 0.003  # two neighbouring grids may differ by this share
+_UNUSED = 0.0095  # share of the target with which the search is content
 _ROUNDS = 60
 _TURNS = 6
 _LARGEST = 1 << 22  # grid points at most
@@ -139,12 +140,12 @@ def calibrate_steps(
         return PoissonGaussian(
             sample_rate=sample_rate,
             noise_multiplier=noise_multiplier,
-            steps=math.floor(steps),
+            steps=int(steps),
             adjacency=Adjacency.named(adjacency),
         )
 
     target = Target(target_epsilon, target_delta, tuple(alongside))
-    return math.floor(calibrated(made, target, STEPS, rising=True, whole=True))
+    return int(calibrated(made, target, STEPS, rising=True, whole=True))
 
 
 def calibrated(
@@ -170,7 +171,7 @@ def calibrated(
     gentle, harsh = (math.log(limit) for limit in (limits if rising else limits[::-1]))
     search = _Search(made, target, whole)
     if search.roughly(harsh) <= 0:
-        return math.exp(harsh)
+        return search.value(harsh)
     place = search.solved(gentle, harsh)
     if place is None:
         raise UsageError(
@@ -178,7 +179,7 @@ def calibrated(
             f"{made(math.exp(gentle)).described} exceeds.",
             remedy="Raise the target, or change what was held fixed.",
         )
-    return math.exp(place)
+    return search.value(place)
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,12 @@ class _Search:
     whole: bool
     known: dict[tuple[float, float], OnGrid] = field(default_factory=dict)
 
+    def value(self, place: float) -> float:
+        """The unknown at a place; a logarithm may fall short of a whole number by rounding."""
+        return float(math.floor(math.exp(place) + 1e-6)) if self.whole else math.exp(place)
+
     def together(self, place: float) -> list[Mechanism]:
-        mechanisms = [*self.target.alongside, self.made(math.exp(place))]
+        mechanisms = [*self.target.alongside, self.made(self.value(place))]
         one_relation(mechanisms)
         return [mechanism for mechanism in mechanisms if mechanism.steps]
 
@@ -230,7 +235,7 @@ class _Search:
             found = self.exactly(place)
             if found <= 0 and (place - best) * (harsh - gentle) >= 0:
                 best = place
-            if -SLACK - _MARGIN <= found <= 0 or (found <= 0 and self.ended(place, harsh)):
+            if -_UNUSED <= found <= 0 or (found <= 0 and self.ended(place, harsh)):
                 break
             if found <= 0 and unit > FINEST:  # the grid was too coarse to come close
                 unit = ladder(unit / 4)
@@ -240,14 +245,14 @@ class _Search:
 
     def ended(self, place: float, harsh: float) -> bool:
         """Whether nothing lies between a kept place and the crossing."""
-        return place == harsh or (self.whole and self.exactly(math.log(round(math.exp(place)) + 1)) > 0)
+        return place == harsh or (self.whole and self.exactly(math.log(self.value(place) + 1)) > 0)
 
     def on_ladder(self, place: float, unit: float, gentle: float, harsh: float, high: float) -> _Rung:
         """The crossing on one grid after the other, each four times finer, until the finer one changes little."""
         while True:
             on_rung = partial(self.height_at, unit)
             place = self.narrowed(self.around(place, unit, gentle, harsh), on_rung, high - SLACK, high).kept.place
-            place = math.log(max(1, math.floor(math.exp(place) + 1e-6))) if self.whole else place
+            place = math.log(max(1.0, self.value(place))) if self.whole else place
             found = self.at(place, unit)
             if found.interval <= FINEST or 4 * found.points > _LARGEST:
                 return _Rung(place, unit)
@@ -275,7 +280,7 @@ class _Search:
         if beyond.height <= high:
             return Bracket(beyond, beyond)
         for turn in range(_ROUNDS):
-            if low <= kept.height <= high or (self.whole and _neighbours(kept, beyond)):
+            if low <= kept.height <= high or (self.whole and self.value(beyond.place) - self.value(kept.place) <= 1):
                 break
             place = _between(kept, beyond, (low + high) / 2, bisect=turn % 3 == 2)
             point = Point(place, height(place))
@@ -286,10 +291,6 @@ class _Search:
 class _Rung(NamedTuple):
     place: float
     unit: float
-
-
-def _neighbours(first: Point, second: Point) -> bool:
-    return abs(math.floor(math.exp(first.place)) - math.floor(math.exp(second.place))) <= 1
 
 
 def _between(kept: Point, beyond: Point, aim: float, *, bisect: bool) -> float:

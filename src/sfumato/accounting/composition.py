@@ -70,7 +70,7 @@ class ComposedLoss:
         losses = (self.lowest + index) * self.interval
         above, discounted = self._sums()
         found = above[index] + self.doubt - np.exp(np.minimum(epsilons - losses, 0.0)) * discounted[index]
-        return np.clip(found * np.exp(np.minimum(self.log_scale - self.tilt * losses, 0.0)) + self.infinite, 0.0, 1.0)
+        return np.clip(found * np.exp(np.minimum(self.log_scale - self.tilt * losses, 700.0)) + self.infinite, 0.0, 1.0)
 
     def epsilon(self, delta: float) -> float:
         """The smallest epsilon whose delta is at most `delta`; -inf where it lies below the grid, inf where none is."""

@@ -15,7 +15,6 @@ looking at what earlier private runs gave.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -206,7 +205,7 @@ class Ledger:
         stated, step = declaration(records), from_plain(mechanism)
         target = Target(stated.target_epsilon, stated.target_delta, tuple(charged(records)))
         try:
-            found = calibrated(lambda n: step.lasting(math.floor(n)), target, STEPS, rising=True, whole=True)
+            found = calibrated(lambda n: step.lasting(int(n)), target, STEPS, rising=True, whole=True)
         except UsageError:
             return 0
-        return math.floor(found)
+        return int(found)

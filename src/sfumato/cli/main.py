@@ -5,25 +5,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
 from sfumato import __version__
-from sfumato.cli.commands.audit import audit
-from sfumato.cli.commands.cite import cite
-from sfumato.cli.commands.compare import compare
-from sfumato.cli.commands.demo import demo
-from sfumato.cli.commands.doctor import doctor
-from sfumato.cli.commands.list import list_methods
-from sfumato.cli.commands.plan import plan
-from sfumato.cli.commands.report import report
-from sfumato.cli.commands.train import train
-from sfumato.cli.commands.view import view
 from sfumato.cli.failures import Stopped, guarded
 from sfumato.cli.invocation import Invocation
 from sfumato.errors import UsageError
+
+COMMANDS = {  # imported when asked for: a command that trains nothing need not wait for torch
+    "demo": "demo",
+    "plan": "plan",
+    "train": "train",
+    "audit": "audit",
+    "compare": "compare",
+    "report": "report",
+    "view": "view",
+    "list": "list_methods",
+    "cite": "cite",
+    "account": "account",
+    "ledger": "ledger",
+}
 
 
 class Commands(TyperGroup):
@@ -53,6 +60,16 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
             raise Stopped(str(stopped)) from stopped
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        function = getattr(import_module(f"sfumato.cli.commands.{cmd_name}"), COMMANDS[cmd_name])
+        info = CommandInfo(name=cmd_name, callback=function)
+        return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         known = self.list_commands(ctx)
@@ -87,18 +104,6 @@ def start(
     """Train neural networks that keep their training data to themselves, and prove it by attacking them."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-app.command()(demo)
-app.command()(plan)
-app.command()(train)
-app.command()(audit)
-app.command()(compare)
-app.command()(report)
-app.command()(view)
-app.command("list")(list_methods)
-app.command()(doctor)
-app.command()(cite)
 
 
 def run() -> None:

@@ -46,7 +46,8 @@ class PLD(Accountant):
     """Numerical composition of privacy losses (Koskela et al. 2020), with Connect-the-Dots grids.
 
     The grid is refined until a grid four times finer changes epsilon by less than `tolerance`, or until the unit is
-    `FINEST`. All grids are pessimistic and nested, so the result is never below dp-accounting's at a unit of 1e-5.
+    `FINEST`. All grids are pessimistic and take their points from multiples of `FINEST`, so the result is never below
+    dp-accounting's at a unit of 1e-5.
 
     Args:
         tolerance: relative change of epsilon at which a grid is fine enough.
