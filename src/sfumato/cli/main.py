@@ -30,6 +30,7 @@ COMMANDS = {  # imported when asked for: a command that trains nothing need not 
     "cite": "cite",
     "account": "account",
     "ledger": "ledger",
+    "doctor": "doctor",
 }
 
 
