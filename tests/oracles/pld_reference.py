@@ -19,7 +19,12 @@ from sfumato.accounting.composition import window
 from sfumato.accounting.mechanisms.poisson_gaussian import PoissonGaussian
 
 GRID = 1e-5
-RATES, NOISES, STEPS, DELTAS = (1e-6, 1e-4, 0.01, 0.3), (100.0, 3.0, 0.8, 0.3), (1, 30, 1000, 30_000, 1_000_000), (1e-5, 1e-8)
+RATES, NOISES, STEPS, DELTAS = (
+    (1e-6, 1e-4, 0.01, 0.3),
+    (100.0, 3.0, 0.8, 0.3),
+    (1, 30, 1000, 30_000, 1_000_000),
+    (1e-5, 1e-8),
+)
 RELATIONS = ("ADD_OR_REMOVE_ONE", "REPLACE_ONE")
 LARGEST = 10_000_000
 

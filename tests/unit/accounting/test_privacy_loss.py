@@ -65,7 +65,7 @@ def test_both_distributions_keep_their_mass(kind, noise, rate):
 def test_a_coarser_grid_is_hardly_larger():
     for epsilon in (0.0, 0.01, 0.5, 2.0):
         fine, coarse = (hockey_stick(sampled_gaussian(0.8, 0.1, unit).removed, epsilon) for unit in (1e-3, 4e-3))
-        assert fine * (1 - 1e-4) <= coarse <= fine * 1.01
+        assert fine * (1 - 1e-3) <= coarse <= fine * 1.01
 
 
 def test_huge_losses_stay_finite_numbers():
