@@ -122,7 +122,7 @@ def _opened(path: Path) -> np.ndarray | None:
         if mode.st_uid != os.getuid() or mode.st_mode & 0o022:
             return None
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
 
 
