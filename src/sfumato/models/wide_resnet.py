@@ -13,6 +13,7 @@ from sfumato.models.base import ModelFamily
 from sfumato.models.initialisation import initialise_residual
 from sfumato.models.normalisation import NORMS, normalisation
 from sfumato.models.shape import image_shape, outputs_checked
+from sfumato.models.weight_standardisation import WSConv2d
 from sfumato.validate import at_least, in_range, one_of
 
 
@@ -25,6 +26,7 @@ class WideResNet(ModelFamily):
         width: factor on the channels 16, 32 and 64 of the three stages.
         norm: "batch" or "group".
         dropout: rate between the two convolutions of a block, in [0, 0.95]; 0 adds no layer.
+        weight_standardisation: whether filters are standardised as in De et al. (2022, arXiv 2204.13650).
     """
 
     name: ClassVar[str] = "wide-resnet"
@@ -40,6 +42,7 @@ class WideResNet(ModelFamily):
     width: int = 4
     norm: str = "batch"
     dropout: float = 0.0
+    weight_standardisation: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 10 or (self.depth - 4) % 6:
@@ -53,12 +56,13 @@ class WideResNet(ModelFamily):
 
     def build(self, shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels = image_shape(self.name, shape, smallest=8).channels
-        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False)]
+        convolution = WSConv2d if self.weight_standardisation else nn.Conv2d
+        layers: list[nn.Module] = [convolution(channels, 16, 3, padding=1, bias=False)]
         before = 16
         for stage, after in enumerate(factor * self.width for factor in (16, 32, 64)):
             for block in range((self.depth - 4) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(WideBlock(before, after, stride, self.norm, self.dropout))
+                layers.append(WideBlock(before, after, stride, self.norm, self.dropout, convolution))
                 before = after
         layers += [normalisation(self.norm, before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         return initialise_residual(nn.Sequential(*layers, nn.Linear(before, outputs_checked(outputs))))
@@ -70,18 +74,20 @@ class WideBlock(nn.Module):
     Where the shape changes, the shortcut is a 1x1 convolution of the normalised and rectified input.
     """
 
-    def __init__(self, before: int, after: int, stride: int, norm: str, dropout: float) -> None:
+    def __init__(
+        self, before: int, after: int, stride: int, norm: str, dropout: float, convolution: type[nn.Conv2d] = nn.Conv2d
+    ) -> None:
         super().__init__()
         self.activation = nn.Sequential(normalisation(norm, before), nn.ReLU())
         self.residual = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+            convolution(before, after, 3, stride, padding=1, bias=False),
             normalisation(norm, after),
             nn.ReLU(),
             *([nn.Dropout(dropout)] if dropout else []),
-            nn.Conv2d(after, after, 3, padding=1, bias=False),
+            convolution(after, after, 3, padding=1, bias=False),
         )
         same = before == after and stride == 1
-        self.projection = None if same else nn.Conv2d(before, after, 1, stride, bias=False)
+        self.projection = None if same else convolution(before, after, 1, stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, before, height, width] to [batch, after, height / stride, width / stride]."""

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import UnsupportedModel, UsageError
+from sfumato.models.weight_standardisation import WSConv2d
 from sfumato.models.wide_resnet import WideBlock, WideResNet
 
 
@@ -31,6 +32,14 @@ def test_each_stage_after_the_first_halves_the_sides():
 def test_dropout_is_one_layer_per_block():
     model = WideResNet(depth=16, width=1, dropout=0.3).build((3, 32, 32), 10)
     assert len([layer for layer in model.modules() if isinstance(layer, nn.Dropout)]) == 6
+
+
+def test_all_filters_are_standardised_on_request():
+    for asked in (True, False):
+        model = WideResNet(depth=10, width=1, weight_standardisation=asked).build((3, 8, 8), 10)
+        convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+        assert {type(layer) for layer in convolutions} == {WSConv2d if asked else nn.Conv2d}
+        assert len(convolutions) == 1 + 3 * 2 + 2
 
 
 def test_block_with_zero_residual_is_the_shortcut():

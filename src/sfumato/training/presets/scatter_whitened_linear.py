@@ -8,6 +8,7 @@ from typing import ClassVar
 from sfumato.models.base import ModelFamily
 from sfumato.models.features.base import Features
 from sfumato.models.features.chain import Chain
+from sfumato.models.features.flip_averaged import FlipAveraged
 from sfumato.models.features.group_normalised import GroupNormalised
 from sfumato.models.features.order_normalised import OrderNormalised
 from sfumato.models.features.scattering import Scattering
@@ -36,6 +37,8 @@ class ScatterWhitenedLinear(Preset):
         L: their orientations.
         normalisation: "group" (27 groups of channels) or "order" (by the order of the coefficients, colours together).
         groups: of the group normalisation.
+        mirror: whether the features are averaged over the image and its mirror image (colour photographs; clothes and
+            letters are told apart by their sides).
     """
 
     name: ClassVar[str] = "scatter-whitened-linear"
@@ -50,11 +53,14 @@ class ScatterWhitenedLinear(Preset):
     L: int = 8
     normalisation: str = "group"
     groups: int = 27
+    mirror: bool = False
 
     def model(self) -> ModelFamily:
         return LinearModel(start="zero")
 
     def features(self) -> Features:
         one_of("normalisation", self.normalisation, NORMALISATIONS)
+        scattering = Scattering(J=self.J, L=self.L)
         by_group, by_order = GroupNormalised(groups=self.groups), OrderNormalised(J=self.J, L=self.L)
-        return Chain(maps=(Scattering(J=self.J, L=self.L), by_group if self.normalisation == "group" else by_order))
+        first = FlipAveraged(of=scattering) if self.mirror else scattering
+        return Chain(maps=(first, by_group if self.normalisation == "group" else by_order))

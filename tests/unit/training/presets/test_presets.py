@@ -46,3 +46,27 @@ def test_fields_reach_the_task() -> None:
 def test_a_preset_for_images_refuses_tables() -> None:
     with pytest.raises(UsageError, match="'table-mlp'"):
         presets()["image-cnn"]().task(population("table"))
+
+
+def test_the_scattering_presets_look_at_normalised_wavelet_features() -> None:
+    data = population("image")
+    plain = presets()["scatter-linear"]().task(data)
+    assert [part.name for part in plain.features.maps] == ["scattering", "group-normalised", "fixed-norm"]
+    assert plain.features.shape((1, 28, 28)) == (81, 7, 7)
+    assert not plain.standardise
+    kinds = [
+        presets()["scatter-whitened-linear"](normalisation=name).features().maps[1].name for name in ("group", "order")
+    ]
+    assert kinds == ["group-normalised", "order-normalised"]
+    mirrored = presets()["scatter-whitened-linear"](mirror=True).features()
+    assert [part.name for part in mirrored.maps] == ["flip-averaged", "group-normalised"]
+    with pytest.raises(UsageError, match="normalisation"):
+        presets()["scatter-whitened-linear"](normalisation="batch").task(data)
+
+
+def test_the_wide_network_for_private_training_has_nothing_that_couples_records() -> None:
+    preset = presets()["dp-image-wrn"](depth=10, width=1)
+    task = preset.task(population("image"))
+    assert task.model.weight_standardisation
+    assert not [layer for layer in task.model.build((3, 32, 32), 10).modules() if "BatchNorm" in type(layer).__name__]
+    assert (task.optimizer.momentum, task.optimizer.weight_decay, task.standardise) == (0.0, 0.0, False)
