@@ -72,7 +72,7 @@ def rounded_up(value: float, digits: int) -> str:
     """`value` in decimal with `digits` significant digits, never below the value."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exact = Decimal(value)
+    exact = Decimal(repr(value))
     step = Decimal(1).scaleb(exact.adjusted() - digits + 1)
     return f"{float(exact.quantize(step, rounding=ROUND_CEILING)):.{digits}g}"
 

@@ -30,8 +30,9 @@ _RESOLVED = 1e-9  # false-positive rates from here on are bounded tightly
 def tpr_bound(of: Guarantee | Sequence[Mechanism], fprs: npt.ArrayLike, group_size: int = 1) -> Floats:
     """[fprs] the highest true-positive rate that any attack can have, at each false-positive rate.
 
-    The attacker knows everything but which of two data sets was used, and these differ by `group_size` changes of the
-    mechanisms' adjacency. A game between training sets of fixed size exchanges units: take `adjacency.swaps`.
+    The attacker knows everything but which of two data sets was used, and either may count as the positive one. They
+    differ by `group_size` changes of the mechanisms' adjacency. A game between training sets of fixed size exchanges
+    units: take `adjacency.swaps`.
 
     Args:
         of: a guarantee, or mechanisms that all ran.
