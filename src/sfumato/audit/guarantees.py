@@ -65,7 +65,8 @@ def summary(
     if isinstance(found, NoGuarantee):
         return GuaranteeSummary(status="none", statement=found.statement)
     note = _other_unit(found, population)
-    deltas = sorted({*DELTAS, found.delta, *([] if delta is None else [delta])}, reverse=True)
+    stated: set[float] = {*DELTAS, found.delta} | (set() if delta is None else {delta})
+    deltas = sorted(stated, reverse=True)
     numbers = GuaranteeNumbers(
         epsilon=found.epsilon,
         delta=found.delta,
