@@ -54,7 +54,7 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 MEAN, STD = 0.5, 0.25  # of the inputs: constants, the same for public and private images
 EARLIER_TRIALS = 4  # held-out trials on the pair `grey` before this script ran, for batch and steps
 WAYS = {"scratch": "", "head": "head", "last": r"(7|8|12)\..*", "full": "all"}  # what is trained privately
-RATES = {"scratch": (0.5, 1.5), "head": (0.5, 1.5), "last": (0.3, 1.0), "full": (0.3, 1.0)}
+RATES = {"scratch": (0.5, 1.5, 4.0), "head": (0.5, 1.5, 4.0), "last": (0.3, 1.0, 3.0), "full": (0.3, 1.0, 3.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
