@@ -174,15 +174,15 @@ def measured(data: str, path: str | None, state: Path) -> dict[str, Any]:
     train = opened(data, path, "train")
     done = state / f"results-{data}.json"
     key = content_hash([train.fingerprint, [[case.recipe(train), case.seeds] for case in cases]])
+    facts = {"trials": TRIALS[data], "aim": AIMS[data], "scaled": SCALED[data], "published": PUBLISHED[data]}
     if done.exists() and (kept := json.loads(done.read_text()))["key"] == key:
-        return kept["result"]
+        return kept["result"] | facts
     models = {case.key: [model(case, train, seed, state) for seed in case.seeds] for case in cases}
     test = opened(data, path, "test")  # here, and nowhere else
     rows = [tested(case, models[case.key], train, test) for case in cases]
-    facts = {"trials": TRIALS[data], "aim": AIMS[data], "scaled": SCALED[data], "published": PUBLISHED[data]}
-    result = {"train": len(train), "test": len(test), **facts, "rows": rows}
+    result = {"train": len(train), "test": len(test), "rows": rows}
     write_atomic(done, json.dumps({"key": key, "result": result}, indent=1).encode())
-    return result
+    return result | facts
 
 
 def held_out(data: str, train: Population) -> None:
