@@ -95,9 +95,9 @@ def _scale_lines(found: Row) -> list[str]:
         "noise, neither the public training nor the choice of test images.",
         f"- Public networks: {networks or 'not run yet'}.",
         f"- Parameters that are trained privately: {parameters or 'not run yet'}.",
-        f"- Learning rates were chosen by {found['trials']} trials at epsilon {found['trial_epsilon']:g}, upwards until "
-        f"the accuracy fell, and kept at the other epsilons; {found['earlier_trials']} trials on the pair `grey` came "
-        "before, for batch and steps. A choice by looking at private images is outside the guarantee. Test images "
+        f"- Learning rates were chosen by {found['trials']} trials at epsilon {found['trial_epsilon']:g}, upwards "
+        f"until the accuracy fell, and kept at the other epsilons; {found['earlier_trials']} trials on the pair `grey` "
+        "came before, for batch and steps. A choice by looking at private images is outside the guarantee. Test images "
         "were scored once per cell.",
         "- CIFAR-10 is a JPEG copy. The public network's head is left out: the private classes get a fresh one.",
     ]
