@@ -1,5 +1,6 @@
 import pytest
 
+from sfumato.accounting import calibrate
 from sfumato.accounting.accountants.pld import PLD
 from sfumato.accounting.calibrate import (
     Target,
@@ -91,3 +92,10 @@ def test_targets_are_checked(epsilon, delta):
 def test_a_neighbour_that_is_none_is_refused():
     with pytest.raises(UsageError, match="adjacency"):
         calibrate_noise(1.0, 1e-5, 0.01, 10, "ADD")
+
+
+def test_a_search_that_aims_too_high_is_not_believed(monkeypatch):
+    """What comes back was checked by the accountant, whatever the search on coarse grids found."""
+    monkeypatch.setattr(calibrate, "_MARGIN", -0.05)
+    noise = calibrate_noise(1.0, 1e-5, 0.01, 10_000, ADD)
+    assert 0.5 < spent(0.01, noise, 10_000) <= 1.0
