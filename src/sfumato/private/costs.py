@@ -76,8 +76,7 @@ def _task(term: Term, grad: torch.Tensor, units: int, way: str) -> Callable[[], 
     out = grad.new_empty(units, *term.shape)
 
     def dense() -> None:
-        flat = term.instantiate(grad, units, way, out).view(units, -1)
-        torch.linalg.vector_norm(flat, dim=1)
+        flat = term.with_norms(grad, units, way, out).gradients.view(units, -1)
         torch.mv(flat.T, factors)
 
     return dense
@@ -97,7 +96,9 @@ def _seconds(task: Callable[[], object], limit: float) -> float:
 
 def _key(term: Term, grad: torch.Tensor, units: int, ways: tuple[str, ...]) -> str:
     seen = tuple(term.saved[0].shape[1:]) if term.saved else ()
-    machine = f"{platform.machine()} {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = (
+        f"{platform.machine()} {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
     where = grad.device.type if grad.device.type == "cpu" else torch.cuda.get_device_name(grad.device)
     size = f"{len(grad) // units} rows in about {1 << (units - 1).bit_length()} units"
     about = f"{type(term).__name__} {tuple(term.shape)} of {seen} to {tuple(grad.shape[1:])}, {size}"

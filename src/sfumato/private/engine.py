@@ -92,25 +92,40 @@ class Engine:
             NotPrivateError: if a gradient reached a parameter past the recorded uses, a buffer was written to, or the
                 losses are not one per row.
         """
-        squared, settled, loss = self.gradients(losses, weights, units)
+        parameters = self.parameters
+        squared, settled, loss = self.gradients(losses, weights, units, parameters)
+        whole = squared.sum(dim=1)  # an example that is not finite anywhere counts as zero everywhere
+        finite = whole.isfinite()
+        all_finite = bool(finite.all())
         multipliers = factors(squared)
-        multipliers = torch.where(squared.isfinite().all(dim=1, keepdim=True), multipliers, 0)
-        for index, name in enumerate(self.parameters):
+        multipliers = multipliers if all_finite else torch.where(finite[:, None], multipliers, 0)
+        for index, name in enumerate(parameters):
             if name in settled:
                 part = settled[name]
-                part.squared = squared.sum(dim=1)  # an example that is not finite anywhere counts as zero everywhere
-                total = part.weighted_sum(multipliers[:, index])
+                part.squared = whole
+                total = part.weighted_sum(multipliers[:, index], all_finite=all_finite)
                 total = total.to(torch.promote_types(total.dtype, torch.float32))
                 sums[name] = sums[name].add_(total) if name in sums else total
         return Clipped(squared, loss)
 
     def gradients(
-        self, losses: Losses, weights: torch.Tensor, units: int
+        self,
+        losses: Losses,
+        weights: torch.Tensor,
+        units: int,
+        parameters: Mapping[str, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, dict[str, Settled], torch.Tensor]:
-        """Squared norms [units, parameters], the gradients by parameter, and the weighted loss."""
-        parameters = self.parameters
+        """Squared norms [units, parameters], the gradients by parameter, and the weighted loss.
+
+        Args:
+            losses: as for `add`, like the next two.
+            weights: of each row.
+            units: of privacy.
+            parameters: the private ones, if the caller has them at hand.
+        """
+        parameters = self.parameters if parameters is None else parameters
         self._refuse_gradients(parameters, "before")
-        tape = self._tape(len(weights), units)
+        tape = self._tape(len(weights), units, parameters)
         untouched = Untouched(self.module)
         with self._mode(tape, None):
             values = losses()
@@ -129,8 +144,10 @@ class Engine:
                 squared[:, index] = settled[name].squared
         return squared, settled, total.detach()
 
-    def _tape(self, rows: int, units: int) -> Tape:
-        return Tape(self.parameters, rows, units, self.layouts, self.chooser, self.buffers)
+    def _tape(self, rows: int, units: int, parameters: Mapping[str, torch.Tensor] | None = None) -> Tape:
+        return Tape(
+            self.parameters if parameters is None else parameters, rows, units, self.layouts, self.chooser, self.buffers
+        )
 
     def _mode(self, tape: Tape, trace: Trace | None) -> Capture:
         frozen = [p for p in self.module.parameters() if not p.requires_grad]

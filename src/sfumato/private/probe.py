@@ -8,12 +8,14 @@ what autograd computes without any record.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from sfumato.errors import NotCaptured, NotPrivateError
+from sfumato.private.capture.slots import Settled
 from sfumato.private.engine import Engine
 
 LossOf = Callable[[Sequence[torch.Tensor]], torch.Tensor]
@@ -27,7 +29,7 @@ SEED = 1299709
 
 class _Seen(NamedTuple):
     losses: torch.Tensor  # [rows]
-    gradients: torch.Tensor  # [rows, all parameters]
+    gradients: dict[str, torch.Tensor]  # by parameter, [rows, entries]
     finite: torch.Tensor  # bool [rows]: loss and squared norm
 
 
@@ -105,31 +107,26 @@ def _gradients(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor]) -> _S
         values.append(found.detach().double())
         return found
 
-    parts = []
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         weights = torch.ones(ROWS, device=rows[0].device)
         squared, settled, _ = engine.gradients(losses, weights, ROWS)
-        for row in range(ROWS):
-            only = torch.zeros(ROWS, device=squared.device)
-            only[row] = 1
-            parts.append(
-                torch.cat(
-                    [
-                        settled[name].weighted_sum(only).double().reshape(-1)
-                        if name in settled
-                        else torch.zeros(parameter.numel(), dtype=torch.float64, device=squared.device)
-                        for name, parameter in engine.parameters.items()
-                    ]
-                )
-            )
-    return _Seen(values[0], torch.stack(parts), squared.isfinite().all(dim=1) & values[0].isfinite())
+        gradients = {name: _of_each(part) for name, part in settled.items()}
+    return _Seen(values[0], gradients, squared.isfinite().all(dim=1) & values[0].isfinite())
+
+
+def _of_each(part: Settled) -> torch.Tensor:
+    """[rows, entries]; kept in the parameter's own precision, because a network may be large."""
+    if part.dense is not None:
+        return part.dense.reshape(ROWS, -1).clone()
+    only = torch.eye(ROWS, dtype=part.squared.dtype, device=part.squared.device)
+    return torch.stack([part.weighted_sum(only[row]).reshape(-1) for row in range(ROWS)])
 
 
 def _refuse_coupled(before: _Seen, after: _Seen, others: Sequence[int]) -> None:
     for row in others:
-        scale = float(before.gradients[row].norm()) + 1e-30
-        moved = float((before.gradients[row] - after.gradients[row]).norm()) / scale
+        scale = _norm([found[row] for found in before.gradients.values()]) + 1e-30
+        moved = _norm([_difference(before, after, name, row) for name in _names(before, after)]) / scale
         loss_scale = abs(float(before.losses[row])) + 1.0
         loss_moved = abs(float(before.losses[row] - after.losses[row])) / loss_scale
         if not (moved <= COUPLED and loss_moved <= COUPLED):
@@ -147,17 +144,36 @@ def _refuse_incomplete(engine: Engine, loss: LossOf, rows: Sequence[torch.Tensor
         torch.manual_seed(SEED)
         total = loss(rows).sum()
         found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-    start, recorded = 0, seen.gradients.sum(dim=0)
-    scale = float(recorded.norm())
+    recorded = {name: gradients.sum(dim=0) for name, gradients in seen.gradients.items()}
+    scale = _norm(list(recorded.values()))
     for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
-        here = recorded[start : start + parameter.numel()]
-        start += parameter.numel()
-        expected = torch.zeros_like(here) if gradient is None else gradient.detach().double().reshape(-1)
-        error = float((here - expected).norm())
-        if not error <= MISSING.get(parameter.dtype, 2e-2) * (float(expected.norm()) + 1e-3 * scale + 1e-12):
+        zero = parameter.new_zeros(parameter.numel())
+        here = recorded.get(name, zero)
+        expected = zero if gradient is None else gradient.detach().reshape(-1)
+        error = _norm([here - expected.to(here.dtype)])
+        if not error <= MISSING.get(parameter.dtype, 2e-2) * (_norm([expected]) + 1e-3 * scale + 1e-12):
             raise NotCaptured(
                 f"Expected the recorded gradient of {name} to be the whole of it, got one that differs by {error:.3g} "
-                f"from autograd's of norm {float(expected.norm()):.3g}.",
+                f"from autograd's of norm {_norm([expected]):.3g}.",
                 remedy="A use of the parameter was not recorded, or random numbers differ between two runs with one "
                 "seed; train with a loop of single examples (`method='loop'`).",
             )
+
+
+def _names(before: _Seen, after: _Seen) -> list[str]:
+    return list(before.gradients.keys() | after.gradients.keys())
+
+
+def _difference(before: _Seen, after: _Seen, name: str, row: int) -> torch.Tensor:
+    """How one row's gradient of one parameter moved; a parameter without any use has none."""
+    first, second = before.gradients.get(name), after.gradients.get(name)
+    if first is None or second is None:
+        only = first if second is None else second
+        assert only is not None
+        return only[row]
+    return first[row] - second[row]
+
+
+def _norm(parts: Sequence[torch.Tensor]) -> float:
+    """L2 norm of all parts together; not a number where one is none."""
+    return math.hypot(*(float(torch.linalg.vector_norm(part.float() if part.itemsize < 4 else part)) for part in parts))

@@ -78,10 +78,15 @@ class Settled:
     grad: torch.Tensor | None = None
     parts: dict[str, Part] = field(default_factory=dict)
 
-    def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
-        """The sum of factors[unit] times the unit's gradient; a unit that is not finite counts as zero."""
-        bad = ~self.squared.isfinite()
-        if bool(bad.any()):
+    def weighted_sum(self, factors: torch.Tensor, *, all_finite: bool = False) -> torch.Tensor:
+        """The sum of factors[unit] times the unit's gradient; a unit that is not finite counts as zero.
+
+        Args:
+            factors: [units].
+            all_finite: whether the caller knows that every unit is finite, and need not ask again.
+        """
+        bad = None if all_finite else ~self.squared.isfinite()
+        if bad is not None and bool(bad.any()):
             self._drop(bad)
         if self.dense is not None:
             flat = self.dense.reshape(len(factors), -1)

@@ -13,7 +13,7 @@ from sfumato.private.capture.layouts import Site, SiteLayout
 from sfumato.private.capture.slots import Settled, Slot, Use
 from sfumato.private.capture.tap import tapped
 from sfumato.private.costs import Chooser
-from sfumato.private.rules.base import ClosedForm, Layout, Term, rows_first
+from sfumato.private.rules.base import ClosedForm, Layout, Term, rows_first, squares
 
 
 class Tape:
@@ -115,7 +115,11 @@ class Tape:
         way = self.chooser.way(term, grad, self.units, dense=dense or (form is not None and not form.covers(term)))
         self.ways[slot.name] = way
         if not way.startswith("gram"):
-            return self._settle_dense(slot, term.instantiate(grad, self.units, way, self._buffer(slot, term, grad)))
+            out = self._buffer(slot, term, grad)
+            if form is None:
+                gradients, squared = term.with_norms(grad, self.units, way, out)
+                return Settled(squared, dense=gradients)
+            return self._settle_dense(slot, term.instantiate(grad, self.units, way, out))
         if form is None:
             return Settled(term.squared_norms(grad, self.units, way), term=term, grad=grad)
         squared = term.squared_norms(form.scaled(term, grad), self.units, way)
@@ -124,7 +128,7 @@ class Tape:
     def _settle_dense(self, slot: Slot, gradients: torch.Tensor) -> Settled:
         form = self._form(slot)
         if form is None:
-            return Settled(_squares(gradients), dense=gradients)
+            return Settled(squares(gradients), dense=gradients)
         squared = form.squares(gradients)
         return Settled(squared, dense=gradients, parts=form.parts_of_dense(squared, gradients))
 
@@ -190,7 +194,7 @@ class Tape:
             mapped = _pulled_back(slot.tensor, self.parameters[name], here) if slot.derived else here
             total = mapped if total is None else total + mapped
         assert total is not None
-        return Settled(_squares(total), dense=total)
+        return Settled(squares(total), dense=total)
 
 
 class _Mapped(Term):
@@ -214,11 +218,6 @@ def _pulled_back(derived: torch.Tensor, parameter: torch.Tensor, gradients: torc
     return torch.autograd.grad(
         derived, parameter, gradients.to(derived.dtype), is_grads_batched=True, retain_graph=True, allow_unused=False
     )[0]
-
-
-def _squares(gradients: torch.Tensor) -> torch.Tensor:
-    """[units], squared norms; `vector_norm` is an order of magnitude faster than squares and a sum."""
-    return torch.linalg.vector_norm(gradients.reshape(len(gradients), -1), dim=1).square()
 
 
 def _refuse_overwritten(slot: Slot, use: Use) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import UnsupportedModel
-from sfumato.private.rules.base import Call, Function, Outcome, Rule, Term, scaled_rows
+from sfumato.private.rules.base import Call, Function, Instantiated, Outcome, Rule, Term, scaled_rows
 from sfumato.private.rules.rounding import gram_norms
 from sfumato.private.rules.sums import ChannelSum
 
@@ -101,19 +101,28 @@ class ConvWeight(Term):
         return (*ways, "gram") if pixels <= GRAM_PIXELS and len(grad) == units else ways
 
     def instantiate(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> torch.Tensor:
-        out = grad.new_empty(units, *self.shape) if out is None else out
-        if way in ("columns", "rows"):
-            return self._patched(grad, units, out, rows_first=way == "rows")
-        return self._each_unit(grad, units, out)
+        return self.with_norms(grad, units, way, out).gradients
 
-    def _each_unit(self, grad: torch.Tensor, units: int, out: torch.Tensor) -> torch.Tensor:
+    def with_norms(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> Instantiated:
+        out = grad.new_empty(units, *self.shape) if out is None else out
+        norms = grad.new_empty(units)
+        if way in ("columns", "rows"):
+            self._patched(grad, units, out, norms, rows_first=way == "rows")
+        else:
+            self._each_unit(grad, units, out, norms)
+        return Instantiated(out, norms.square_())
+
+    def _each_unit(self, grad: torch.Tensor, units: int, out: torch.Tensor, norms: torch.Tensor) -> None:
         rows = len(grad) // units
         for unit in range(units):
             here = slice(unit * rows, (unit + 1) * rows)
-            out[unit] = self._summed(grad[here], self.saved[0][here])
-        return out
+            found = self._summed(grad[here], self.saved[0][here])
+            out[unit] = found
+            torch.linalg.vector_norm(found, out=norms[unit])
 
-    def _patched(self, grad: torch.Tensor, units: int, out: torch.Tensor, *, rows_first: bool) -> torch.Tensor:
+    def _patched(
+        self, grad: torch.Tensor, units: int, out: torch.Tensor, norms: torch.Tensor, *, rows_first: bool
+    ) -> None:
         """Patches times G, a few units at a time, so that patches stay in the cache.
 
         The order of the patches' axes decides how they are copied and multiplied; which is faster depends on the shape.
@@ -128,7 +137,8 @@ class ConvWeight(Term):
             seen = patches(padded[here], self.shape[2:], self.geometry, grad.shape[2:], rows, rows_first=rows_first)
             target = out[first : first + step].view(-1, self.shape[0] // groups, prod(self.shape[1:]))
             torch.bmm(g.flatten(0, 1), seen if rows_first else seen.transpose(1, 2), out=target)
-        return out
+            made = out[first : first + step]
+            torch.linalg.vector_norm(made.view(len(made), -1), dim=1, out=norms[first : first + step])
 
     def _padded(self, dtype: torch.dtype) -> torch.Tensor:
         return F.pad(self.saved[0].to(dtype), [pad for pad in self.geometry.padding[::-1] for _ in range(2)])

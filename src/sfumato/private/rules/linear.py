@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from sfumato.private.rules.base import Call, Function, Outcome, Rule, Term, scaled_rows
+from sfumato.private.rules.base import Call, Function, Instantiated, Outcome, Rule, Term, scaled_rows
 from sfumato.private.rules.rounding import gram_norms
 from sfumato.private.rules.sums import ChannelSum
 
@@ -59,10 +59,18 @@ class LinearWeight(Term):
         a, g = self._flat(grad, units)
         if way != "each":
             return torch.bmm(g.transpose(1, 2), a) if out is None else torch.bmm(g.transpose(1, 2), a, out=out)
+        return self.with_norms(grad, units, way, out).gradients
+
+    def with_norms(self, grad: torch.Tensor, units: int, way: str, out: torch.Tensor | None = None) -> Instantiated:
+        if way != "each":
+            return super().with_norms(grad, units, way, out)
+        a, g = self._flat(grad, units)
         out = g.new_empty(units, *self.shape) if out is None else out
+        norms = g.new_empty(units)
         for unit in range(units):
             torch.mm(g[unit].T, a[unit], out=out[unit])
-        return out
+            torch.linalg.vector_norm(out[unit], out=norms[unit])
+        return Instantiated(out, norms.square_())
 
     def squared_norms(self, grad: torch.Tensor, units: int, way: str) -> torch.Tensor:
         a, g = self._flat(grad, units)
