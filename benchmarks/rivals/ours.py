@@ -45,7 +45,7 @@ def sfumato_step(model: nn.Module, batch: Batch, settings: Settings) -> Step:
     """
     size = len(batch.y)
     plan = plan_for(size, 1.0, settings)
-    session = make(model, plan=plan, data=(batch.x, batch.y), loss=losses, physical_batch_size=size)
+    session = make(model, plan=plan, data=(batch.x, batch.y), loss=losses)
     return _step(session, model, settings)
 
 

@@ -17,6 +17,8 @@ from sfumato.validate import at_least
 
 Data = Sequence[torch.Tensor] | Callable[[torch.Tensor], Sequence[torch.Tensor]]
 LARGEST = 4096
+FEWEST = 8
+KEPT_BYTES = 1 << 28
 
 
 def gathered(data: Data, rows: torch.Tensor) -> list[torch.Tensor]:
@@ -41,8 +43,8 @@ def rows_by_unit(data: Data, unit_of: Rows | None) -> UnitRows:
 
 
 def trimmed(batch: PhysicalBatch, size: int) -> PhysicalBatch:
-    """Without most of the padding: an eighth of the size at most is left, so that few shapes occur."""
-    step = max(1, size // 8)
+    """Without most of the padding: a sixteenth of the size at most is left, so that few shapes occur."""
+    step = max(1, size // 16)
     used = int((batch.units >= 0).sum())
     keep = min(size, -(-max(1, used) // step) * step)
     return PhysicalBatch(batch.rows[:keep], batch.mask[:keep], batch.units[:keep])
@@ -61,3 +63,12 @@ class PhysicalSize(NamedTuple):
             return self.asked
         mean = plan.expected_batch_size
         return max(1, min(LARGEST, math.ceil(mean + 3 * math.sqrt(mean))))
+
+    def fitting(self, units: int, bytes_kept: int) -> int:
+        """Units per physical batch of `units`, so that what is kept of each unit until the end fits into `KEPT_BYTES`.
+
+        What is asked for stays as it is. Otherwise equal parts are made; fewer units at once cost little, since what
+        they keep stays nearer to the processor.
+        """
+        most = max(FEWEST, KEPT_BYTES // max(1, bytes_kept))
+        return units if self.asked is not None or units <= most else math.ceil(units / math.ceil(units / most))

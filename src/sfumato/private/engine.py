@@ -56,6 +56,11 @@ class Engine:
         """The private parameters: all that ask for a gradient."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
+    @property
+    def bytes_kept(self) -> int:
+        """Bytes of gradients that one unit keeps until the end of its batch, as far as passes have shown so far."""
+        return sum(buffer[0].numel() * buffer.element_size() for buffer in self.buffers.values())
+
     def learn(self, losses_on: Callable[[tuple[int, ...]], torch.Tensor]) -> None:
         """Find the batch axes by running on two rows, on three, and on two of which one is another.
 

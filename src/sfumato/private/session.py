@@ -91,7 +91,7 @@ class Session:
         self.engine = Engine(model, chooser or Chooser.of_this_machine())
         self.method, self.why_loop = method, ""
         self.rows_of_unit = rows_by_unit(data, unit_of)
-        self.physical_batch_size, self.fixed_shapes = size.rows(plan), size.fixed
+        self.physical_batch_size, self.fixed_shapes, self._size = size.rows(plan), size.fixed, size
         self.steps_taken = 0
         self.state: ClippingState = plan.clipping.initial_state(len(self.engine.parameters))
         self._drawn: Rows | None = None
@@ -292,6 +292,8 @@ class Session:
                 raise
             self.method, self.why_loop = "loop", error.message
         self.method = "capture" if self.method == "auto" else self.method
+        if not self._probed and self.method == "capture":
+            self.physical_batch_size = self._size.fitting(self.physical_batch_size, self.engine.bytes_kept)
         self._probed = True
 
     def _refuse_in_loop(self) -> None:
@@ -342,7 +344,8 @@ def make(
         unit_of: int64 [records], the unit of each record; by default each record is a unit.
         method: "capture" (one pass), "loop" (single examples), or "auto": one pass where every use of every parameter
             can be followed, else the loop, with the reason in `session.why_loop`.
-        physical_batch_size: units that are computed at once; by default enough for nearly every draw.
+        physical_batch_size: units that are computed at once; by default enough for nearly every draw, or fewer where
+            the gradients that are kept of each would take too much memory.
         fixed_shapes: pad every physical batch to the full size (for networks that want one shape); else most of the
             padding is left away.
         charge: is told of each step before it is released; it may refuse.
