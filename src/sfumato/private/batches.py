@@ -42,11 +42,9 @@ def rows_by_unit(data: Data, unit_of: Rows | None) -> UnitRows:
     return UnitRows.of(positions.reshape(-1).astype(np.int64), len(names))
 
 
-def trimmed(batch: PhysicalBatch, size: int) -> PhysicalBatch:
-    """Without most of the padding: a sixteenth of the size at most is left, so that few shapes occur."""
-    step = max(1, size // 16)
-    used = int((batch.units >= 0).sum())
-    keep = min(size, -(-max(1, used) // step) * step)
+def trimmed(batch: PhysicalBatch) -> PhysicalBatch:
+    """Without the lines that are padding: what they would cost is saved where nothing needs one fixed shape."""
+    keep = int((batch.units >= 0).sum())
     return PhysicalBatch(batch.rows[:keep], batch.mask[:keep], batch.units[:keep])
 
 

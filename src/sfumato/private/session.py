@@ -195,7 +195,7 @@ class Session:
     def _physical(self, drawn: Rows) -> Iterator[PhysicalBatch]:
         size, source = self.physical_batch_size, self.source.at("records", self.steps_taken)
         batches = physical_batches(drawn, self.rows_of_unit, size, self.plan.max_records_per_unit, source)
-        return batches if self.fixed_shapes else (trimmed(batch, size) for batch in batches)
+        return batches if self.fixed_shapes else (trimmed(batch) for batch in batches)
 
     def _add(self, batch: PhysicalBatch, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         copies = self.plan.augmentations
@@ -346,8 +346,8 @@ def make(
             can be followed, else the loop, with the reason in `session.why_loop`.
         physical_batch_size: units that are computed at once; by default enough for nearly every draw, or fewer where
             the gradients that are kept of each would take too much memory.
-        fixed_shapes: pad every physical batch to the full size (for networks that want one shape); else most of the
-            padding is left away.
+        fixed_shapes: pad every physical batch to the full size (for networks that want one shape); else the padding is
+            left away.
         charge: is told of each step before it is released; it may refuse.
         chooser: of kernels; by default the machine's.
         distributed: share the work among the processes that `torchrun` started; each holds the whole network, not
