@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from sfumato.accounting.guarantee import rounded_up
 from sfumato.errors import UsageError
 from sfumato.report.charts import roc_chart
 from sfumato.report.render import html, markdown, model_card
@@ -17,11 +18,13 @@ def visible(page: str) -> str:
 
 def test_the_guarantee_stands_beside_utility_and_leakage(examples):
     record = examples.guaranteed_record()
+    numbers = record.subjects[2].guarantee.numbers
+    other = next(point for point in numbers.profile if point.delta != numbers.delta)
     for text in (visible(html(record)), markdown(record), model_card(record)):
         assert "epsilon 1.24 at delta 1e-05, audit run" in text  # beside utility, rounded up
         assert record.subjects[2].guarantee.statement.split(" (")[0] in text
         assert "one unit added or removed" in text
-        assert "0.901" in text  # epsilon at another delta, rounded up too
+        assert f"{rounded_up(other.epsilon, 3):g}" in text  # epsilon at another delta, rounded up too
     assert [short(s) for s in record.subjects] == ["none", "none", "epsilon 1.24 at delta 1e-05, audit run"]
 
 
