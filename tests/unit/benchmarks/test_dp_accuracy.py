@@ -125,7 +125,10 @@ def test_the_shipped_cases_have_their_numbers_fixed(bench):
     for case in bench.CASES:
         defence = case.defence(60_000)
         if defence.family == "formal":
-            assert case.seeds == bench.SEEDS
+            main = case is next(first for first in bench.CASES if first.data == case.data)
+            assert (
+                case.seeds == bench.SEEDS[: len(bench.SEEDS) if main else 1]
+            )  # the recipe beside it is for comparison
             assert case.held_out
 
 

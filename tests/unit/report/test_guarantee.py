@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from sfumato.accounting.guarantee import rounded_up
 from sfumato.errors import UsageError
 from sfumato.report.charts import roc_chart
 from sfumato.report.render import html, markdown, model_card
-from sfumato.report.sections.guarantee import compared, short
+from sfumato.report.sections.guarantee import compared, rounded_up, short
 
 
 def visible(page: str) -> str:
@@ -24,7 +23,7 @@ def test_the_guarantee_stands_beside_utility_and_leakage(examples):
         assert "epsilon 1.24 at delta 1e-05, audit run" in text  # beside utility, rounded up
         assert record.subjects[2].guarantee.statement.split(" (")[0] in text
         assert "one unit added or removed" in text
-        assert f"{rounded_up(other.epsilon, 3):g}" in text  # epsilon at another delta, rounded up too
+        assert str(rounded_up(other.epsilon, 3)) in text  # epsilon at another delta, rounded up too
     assert [short(s) for s in record.subjects] == ["none", "none", "epsilon 1.24 at delta 1e-05, audit run"]
 
 
