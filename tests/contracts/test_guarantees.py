@@ -159,6 +159,9 @@ def test_early_stopping_and_its_validation_scores_end_it() -> None:
     found = trained(EarlyStopping(patience=2, validation_fraction=0.25, inner=PRIVATE))
     assert isinstance(found.guarantee, NoGuarantee)
     assert "validation score" in found.guarantee_statement
+    still = replace(PRIVATE, steps=60, lr=1e-12)
+    impatient = trained(EarlyStopping(patience=1, validation_fraction=0.25, inner=still))
+    assert impatient.epochs == 2 < trained(still).epochs  # it stops, as it does elsewhere
     assert "at stage training" in found.guarantee_statement
 
 

@@ -19,14 +19,12 @@ from sfumato.models.dropout import set_draws
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain, configured, update_of
 from sfumato.training.draws import Draws
-from sfumato.training.losses import task_loss
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.private_loop import time_private_steps, train_privately
 from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
 from sfumato.training.task import Task
 from sfumato.training.trained import Trained
-
-EVALUATION_ROWS = 4096
+from sfumato.training.validation import validation_losses
 
 
 def train(
@@ -180,7 +178,7 @@ class _Training:
             self.options.checkpoint.save(self._tensors(), self._numbers())
 
     def _keep_best(self) -> None:
-        for model, loss in enumerate(_validation_losses(self.run)):
+        for model, loss in enumerate(validation_losses(self.run)):
             if not self._stopped(model) and loss < self.best_loss[model]:
                 self.best_loss[model], self.best_epoch[model] = loss, self.epoch
                 self.best[model] = self.run.stack.state(model)
@@ -253,16 +251,3 @@ class _Training:
             prefix = f"best.{model}."
             state = {k[len(prefix) :]: v for k, v in saved.tensors.items() if k.startswith(prefix)}
             self.best[model] = state or None
-
-
-def _validation_losses(run: Prepared) -> list[float]:
-    """Mean loss of the task itself (not the defence's) on each model's validation rows."""
-    module, models = run.stack.module.eval(), run.stack.models
-    base = task_loss(run.task.head)
-    sums = torch.zeros(models, dtype=torch.float64)
-    with torch.no_grad():
-        for rows in run.validation_rows.split(max(1, EVALUATION_ROWS // models), dim=1):
-            flat = rows.reshape(-1)
-            sums += base(module(run.x[flat]), run.targets[flat]).double().reshape(models, -1).sum(dim=1)
-    module.train()
-    return (sums / run.validation_rows.shape[1]).tolist()

@@ -25,6 +25,7 @@ from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepare
 from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
 from sfumato.training.task import Task
 from sfumato.training.trained import Trained
+from sfumato.training.validation import validation_losses
 from sfumato.types import Rows
 
 
@@ -123,6 +124,8 @@ class _PrivateTraining:
         self.records = _Records(run)
         self.session = self._session()
         self.steps_per_epoch = max(1, round(1 / plan.sample_rate))
+        self.best: dict[str, torch.Tensor] | None = None
+        self.best_loss, self.best_epoch = math.inf, 0
 
     def _session(self) -> Session:
         view, seed = self.run.views[0], self.run.draws.seeds[0]
@@ -151,6 +154,8 @@ class _PrivateTraining:
             if self.session.steps_taken % self.steps_per_epoch == 0 or self.session.steps_taken == self.plan.steps:
                 self._after_epoch(losses, time.perf_counter() - start)
                 losses = []
+                if self._stopped():
+                    break
         return self._result(time.perf_counter() - start)
 
     def _step(self, step: int) -> float:
@@ -182,19 +187,37 @@ class _PrivateTraining:
         if self.options.on_epoch is not None:
             mean = sum(losses) / len(losses) if losses else math.nan
             self.options.on_epoch(Epoch(epoch, epochs, 1, mean, seconds))
+        if self.run.task.patience is not None:
+            self._keep_best(epoch)
         if self.options.checkpoint is not None and self.session.steps_taken < self.plan.steps:
             self.options.checkpoint.save(self._tensors(), self._numbers())
 
+    def _keep_best(self, epoch: int) -> None:
+        """A read of set-aside records without a mechanism: the history says so, and there is no guarantee."""
+        with Swap(self.parameters, self.average):
+            loss = validation_losses(self.run)[0]
+            if loss < self.best_loss:
+                self.best_loss, self.best_epoch, self.best = loss, epoch, self.run.state(0)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs so far, the last one perhaps in part."""
+        return math.ceil(self.session.steps_taken / self.steps_per_epoch)
+
+    def _stopped(self) -> bool:
+        patience = self.run.task.patience
+        return patience is not None and self.epoch - self.best_epoch >= patience
+
     def _result(self, seconds: float) -> Trained:
         with Swap(self.parameters, self.average):
-            state = self.run.state(0)
+            last = self.run.state(0)
         facts = facts_of(self.session)
         return Trained(
-            state=state,
+            state=last if self.best is None else self.best,
             history=self.run.views[0].history,
             seed=self.run.draws.seeds[0],
-            epochs=math.ceil(self.plan.steps / self.steps_per_epoch),
-            best_epoch=math.ceil(self.plan.steps / self.steps_per_epoch),
+            epochs=self.epoch,
+            best_epoch=self.best_epoch or self.epoch,
             seconds=seconds,
             kernels={"private": facts["method"], **{f"private {k}": v for k, v in facts["ways"].items()}},
         )
@@ -207,10 +230,14 @@ class _PrivateTraining:
         for index, parameter in enumerate(self.parameters):
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}
-        return tensors
+        return tensors | {f"best.{k}": v for k, v in (self.best or {}).items()}
 
     def _numbers(self) -> dict[str, list[float]]:
-        return {"steps": [self.session.steps_taken], "bounds": list(self.session.state.max_grad_norms)}
+        return {
+            "steps": [self.session.steps_taken],
+            "bounds": list(self.session.state.max_grad_norms),
+            "best": [self.best_loss, float(self.best_epoch)],
+        }
 
     def _resume(self) -> None:
         saved = None if self.options.checkpoint is None else self.options.checkpoint.load()
@@ -225,6 +252,9 @@ class _PrivateTraining:
                 self.optimizer.state[parameter] = state
         self.session.steps_taken = int(saved.numbers["steps"][0])
         self.session.state = ClippingState(tuple(saved.numbers["bounds"]))
+        self.best_loss, self.best_epoch = saved.numbers["best"][0], int(saved.numbers["best"][1])
+        best = {k[len("best.") :]: v for k, v in saved.tensors.items() if k.startswith("best.")}
+        self.best = best or None
 
 
 def _units(view: PrivateView, rows: torch.Tensor) -> Rows:
