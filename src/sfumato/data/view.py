@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,23 +48,3 @@ class PrivateView:
     def units(self) -> Rows:
         """int64 [k]: unit positions in the order of `rows`."""
         return self.population.unit_of[self.rows]
-
-
-class Pool(NamedTuple):
-    """Records of a whole population, read for several training sets at once: `x` is float32 [n, *shape]."""
-
-    x: torch.Tensor
-
-
-def read_together(
-    views: Sequence[PrivateView], stage: str, purpose: str, *, mechanism: dict[str, Any] | None = None
-) -> Pool:
-    """Read several training sets of one population in one go, and write the event into each history.
-
-    The tensor holds the whole population, so that many training sets share one copy; each training may use its own
-    view's rows only.
-    """
-    population = views[0].population
-    for view in views:
-        view.note(stage, purpose, mechanism=mechanism)
-    return Pool(population.tensor(np.arange(len(population))))

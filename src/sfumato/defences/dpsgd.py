@@ -12,6 +12,7 @@ from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
+from sfumato.private.citations import ABADI2016
 from sfumato.private.clipping.choice import clipping_named
 from sfumato.private.noise.choice import noise_named
 from sfumato.private.plan import Plan, calibrated
@@ -61,14 +62,7 @@ class DPSGD(Defence):
     family: ClassVar[str] = "formal"
     reference: ClassVar[str] = "abadi2016deep"
     summary: ClassVar[str] = "Clips every unit's gradient and adds noise to the sum; comes with a proof."
-    bibtex: ClassVar[str] = """@inproceedings{abadi2016deep,
-  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya and Talwar, Kunal
-            and Zhang, Li},
-  title = {Deep Learning with Differential Privacy},
-  booktitle = {ACM Conference on Computer and Communications Security},
-  pages = {308--318},
-  year = {2016}
-}"""
+    bibtex: ClassVar[str] = ABADI2016
 
     sample_rate: float
     expected_batch_size: float

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from sfumato.private.citations import ABADI2016
 from sfumato.private.clipping.base import Clipping, ClippingState, total_norms
 from sfumato.validate import positive
 
@@ -22,14 +23,7 @@ class Flat(Clipping):
     name: ClassVar[str] = "flat"
     summary: ClassVar[str] = "Scales a gradient down to the bound if it is longer."
     reference: ClassVar[str] = "abadi2016deep"
-    bibtex: ClassVar[str] = """@inproceedings{abadi2016deep,
-  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya and Talwar, Kunal
-            and Zhang, Li},
-  title = {Deep Learning with Differential Privacy},
-  booktitle = {ACM Conference on Computer and Communications Security},
-  pages = {308--318},
-  year = {2016}
-}"""
+    bibtex: ClassVar[str] = ABADI2016
 
     max_grad_norm: float
 

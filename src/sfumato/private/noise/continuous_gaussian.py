@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from sfumato.private.citations import ABADI2016
 from sfumato.private.noise.kind import NoiseKind
 from sfumato.private.noise.source import NoiseSource
 
@@ -21,14 +22,7 @@ class ContinuousGaussian(NoiseKind):
     name: ClassVar[str] = "continuous-gaussian"
     summary: ClassVar[str] = "Gaussian noise in floating point."
     reference: ClassVar[str] = "abadi2016deep"
-    bibtex: ClassVar[str] = """@inproceedings{abadi2016deep,
-  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya and Talwar, Kunal
-            and Zhang, Li},
-  title = {Deep Learning with Differential Privacy},
-  booktitle = {ACM Conference on Computer and Communications Security},
-  pages = {308--318},
-  year = {2016}
-}"""
+    bibtex: ClassVar[str] = ABADI2016
 
     def add(self, sum_: torch.Tensor, std: float, source: NoiseSource) -> torch.Tensor:
         return source.add_(sum_, std)

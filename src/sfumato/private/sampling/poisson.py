@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.mechanisms.poisson_gaussian import PoissonGaussian
+from sfumato.private.citations import ABADI2016
 from sfumato.private.noise.source import NoiseSource
 from sfumato.private.sampling.base import Sampler, check_sample_rate, poisson_draw
 from sfumato.types import Rows
@@ -25,14 +26,7 @@ class Poisson(Sampler):
     name: ClassVar[str] = "poisson"
     summary: ClassVar[str] = "Each unit enters each step independently, with one probability."
     reference: ClassVar[str] = "abadi2016deep"
-    bibtex: ClassVar[str] = """@inproceedings{abadi2016deep,
-  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya and Talwar, Kunal
-            and Zhang, Li},
-  title = {Deep Learning with Differential Privacy},
-  booktitle = {ACM Conference on Computer and Communications Security},
-  pages = {308--318},
-  year = {2016}
-}"""
+    bibtex: ClassVar[str] = ABADI2016
 
     sample_rate: float
 
