@@ -17,6 +17,7 @@ from sfumato.models.user_source import user_sources
 COVERED = (
     "sfumato.accounting",
     "sfumato.private",
+    "sfumato.sde",
     "sfumato.models",
     "sfumato.training",
     "sfumato.defences",

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import nn
 
 from sfumato.errors import UnsupportedModel, UsageError
 from sfumato.models.head import replace_layer
-from sfumato.seeding import Name
+from sfumato.sde.streams import NoiseDraws, StreamLayer
 from sfumato.validate import in_range
 
 CHANNEL_WISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-class MaskDraws(Protocol):
-    """Named streams of M models, as `sfumato.training.draws.Draws` has them."""
-
-    @property
-    def models(self) -> int:
-        """M, the number of models in the stack."""
-        ...
-
-    def at(self, *names: Name) -> MaskDraws:
-        """The streams one level further down."""
-        ...
-
-    def keep(self, name: Name, rate: float, *shape: int) -> torch.Tensor:
-        """bool [M, *shape], True with probability `rate`."""
-        ...
-
-
-class StreamDropout(nn.Module):
+class StreamDropout(StreamLayer):
     """Dropout (Srivastava et al., 2014) on a folded batch [M * batch, ...] of M models.
 
     While training, each value (or each whole channel) is zero with probability `p` and divided by 1 - p otherwise.
-    In eval mode it is the identity. `set_draws` must give it streams before each training step.
+    In eval mode it is the identity. `set_noise` must give it streams before each training step.
 
     Args:
         p: probability of a zero, in [0, 0.99].
         channel_wise: drop whole channels of [rows, channels, ...].
     """
 
-    draws: MaskDraws | None
-    calls: int
-
     def __init__(self, p: float, *, channel_wise: bool = False) -> None:
         super().__init__()
         in_range("p", p, 0, 0.99)
         self.p, self.channel_wise = p, channel_wise
-        self.draws, self.calls = None, 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[M * batch, ...] to the same shape.
@@ -67,8 +44,7 @@ class StreamDropout(nn.Module):
     def _mask(self, x: torch.Tensor) -> torch.Tensor:
         draws = _drawn(self.draws, x.shape[0])
         shape = self._mask_shape(x)
-        call, self.calls = self.calls, self.calls + 1
-        mask = draws.keep(call, 1 - self.p, x.shape[0] // draws.models, *shape)
+        mask = draws.keep(self.next_call(), 1 - self.p, x.shape[0] // draws.models, *shape)
         return mask.reshape(x.shape[0], *shape)
 
     def _mask_shape(self, x: torch.Tensor) -> tuple[int, ...]:
@@ -104,28 +80,17 @@ def replace_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def set_draws(model: nn.Module, draws: MaskDraws | None) -> None:
-    """Give every `StreamDropout` its own streams for one training step, and count its calls from 0 again.
-
-    A layer's stream is named by its position among the dropout layers, and by the number of the call within the step.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, StreamDropout)]
-    for position, layer in enumerate(layers):
-        layer.draws = None if draws is None else draws.at("dropout", position)
-        layer.calls = 0
-
-
 def _twin(layer: nn.Module) -> StreamDropout:
     rate = float(getattr(layer, "p"))  # noqa: B009 - common to all dropout layers, but not to `nn.Module`
     stream = StreamDropout(rate, channel_wise=isinstance(layer, CHANNEL_WISE))
     return stream.train(layer.training)
 
 
-def _drawn(draws: MaskDraws | None, rows: int) -> MaskDraws:
+def _drawn(draws: NoiseDraws | None, rows: int) -> NoiseDraws:
     if draws is None:
         raise UsageError(
             "Expected random streams for dropout in training mode, got none.",
-            remedy="Call `set_draws(model, draws)` before each training step, or `model.eval()` to query the model.",
+            remedy="Call `set_noise(model, draws)` before each training step, or `model.eval()` to query the model.",
         )
     if rows % draws.models:
         raise UsageError(

@@ -26,6 +26,7 @@ def refuse_unsupported(module: nn.Module) -> None:
         place = name or "the network itself"
         _refuse_sharded(place, part)
         _refuse_batch_norm(place, part)
+        _refuse_coupling(place, part)
     for name, parameter in module.named_parameters():
         _refuse_parameter(name, parameter)
     for name, part in module.named_modules():
@@ -54,6 +55,16 @@ def _refuse_batch_norm(place: str, part: nn.Module) -> None:
             f"Expected every layer to keep examples apart, got {type(part).__name__} at `{place}`: in training mode it "
             "mixes the examples of a batch, so that no example's influence is bounded.",
             remedy="Replace it by GroupNorm (`sfumato doctor --fix`), or freeze it with `.eval()`.",
+        )
+
+
+def _refuse_coupling(place: str, part: nn.Module) -> None:
+    """Layers that say of themselves that they couple examples (an adaptive solver)."""
+    reason = getattr(part, "couples", "")
+    if isinstance(reason, str) and reason:
+        raise NotPrivateError(
+            f"Expected every layer to keep examples apart, got {type(part).__name__} at `{place}`: {reason}.",
+            remedy="Use a fixed-step integrator.",
         )
 
 

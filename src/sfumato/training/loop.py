@@ -15,7 +15,7 @@ import torch
 
 from sfumato.data.population import Population
 from sfumato.errors import SfumatoError
-from sfumato.models.dropout import set_draws
+from sfumato.sde.streams import set_noise, set_progress
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain, configured, update_of
 from sfumato.training.draws import Draws
@@ -152,7 +152,7 @@ class _Training:
         batch = Batch(x, run.targets.index_select(0, flat))
         for depth, part in enumerate(chain(run.defence)):
             batch = part.transform(batch, draws.at("transform", depth, part.name))
-        set_draws(run.stack.module, draws.at("dropout"))
+        set_noise(run.stack.module, draws.at("layers"))
         losses = run.loss(run.stack.module(batch.x), batch.targets)
         loss = losses.reshape(rows.shape[0], -1).mean(dim=1).sum()
         self.optimizer.zero_grad(set_to_none=True)
@@ -166,7 +166,9 @@ class _Training:
 
     def _set_rate(self, step: int, steps: int) -> None:
         task = self.run.task
-        factor = rate_factor(task, (self.epoch + step / steps) / task.epochs)
+        done = (self.epoch + step / steps) / task.epochs
+        set_progress(self.run.stack.module, done)
+        factor = rate_factor(task, done)
         for group in self.optimizer.param_groups:
             group["lr"] = task.optimizer.lr * factor
 

@@ -13,10 +13,10 @@ from torch import nn
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView
 from sfumato.errors import UnsupportedModel
-from sfumato.models.dropout import set_draws
 from sfumato.private.clipping.base import ClippingState
 from sfumato.private.plan import Plan
 from sfumato.private.session import Session, facts_of, make
+from sfumato.sde.streams import set_noise, set_progress
 from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
@@ -140,7 +140,7 @@ class _PrivateTraining:
         )
 
     def _losses(self, module: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        set_draws(module, self.records.draws.at("dropout"))
+        set_noise(module, self.records.draws.at("layers"))
         return self.run.loss(module(x), targets)
 
     def finish(self) -> Trained:
@@ -160,6 +160,7 @@ class _PrivateTraining:
 
     def _step(self, step: int) -> float:
         self.records.at_step(step)
+        set_progress(self.module, step / self.plan.steps)
         facts = self.session.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.task.optimizer.lr * rate_factor(self.run.task, step / self.plan.steps)

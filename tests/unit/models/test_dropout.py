@@ -3,14 +3,15 @@ import torch
 from torch import nn
 
 from sfumato.errors import UnsupportedModel, UsageError
-from sfumato.models.dropout import StreamDropout, replace_dropout, set_draws
+from sfumato.models.dropout import StreamDropout, replace_dropout
+from sfumato.sde.streams import set_noise
 from sfumato.training.draws import Draws
 
 DRAWS = Draws((11, 12, 13), ("training", "dropout"))
 
 
 def drawn(layer: StreamDropout, draws: Draws) -> StreamDropout:
-    set_draws(layer, draws)
+    set_noise(layer, draws)
     return layer
 
 
@@ -44,7 +45,7 @@ def test_calls_within_a_step_differ_and_the_count_starts_again():
 
 def test_layers_of_one_network_have_streams_of_their_own():
     model = nn.Sequential(StreamDropout(0.5), nn.Sequential(StreamDropout(0.5)))
-    set_draws(model, DRAWS)
+    set_noise(model, DRAWS)
     x = torch.ones(3, 50)
     assert not torch.equal(model[0](x), model[1](x))
 
@@ -57,10 +58,10 @@ def test_channel_wise_drops_whole_channels():
 
 
 def test_training_without_draws_is_refused():
-    with pytest.raises(UsageError, match="set_draws"):
+    with pytest.raises(UsageError, match="set_noise"):
         StreamDropout(0.5)(torch.ones(3, 4))
     layer = drawn(StreamDropout(0.5), DRAWS)
-    set_draws(layer, None)
+    set_noise(layer, None)
     with pytest.raises(UsageError, match="got none"):
         layer(torch.ones(3, 4))
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from sfumato.errors import UnsupportedModel
-from sfumato.models.dropout import replace_dropout, set_draws
+from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
+from sfumato.sde.streams import set_noise
 from sfumato.training.draws import Draws
 from sfumato.training.stacking import build_stack
 
@@ -44,11 +45,11 @@ def test_each_layer_gives_outputs_and_gradients_of_the_single_networks(name, tra
     stack = build_stack(copy.deepcopy(alone), torch.randn(5, *shape, dtype=torch.float64), DRAWS)
     batches = [torch.randn(5, *shape, dtype=torch.float64) for _ in alone]
     folded = torch.cat(batches).requires_grad_(True)
-    set_draws(stack.module, DRAWS)
+    set_noise(stack.module, DRAWS)
     out = stack.module.train(training)(folded)
     out.square().sum().backward() if out.requires_grad else None
     for m, (network, batch) in enumerate(zip(alone, batches, strict=True)):
-        set_draws(network, Draws((DRAWS.seeds[m],), DRAWS.path))
+        set_noise(network, Draws((DRAWS.seeds[m],), DRAWS.path))
         own = batch.clone().requires_grad_(True)
         expected = network.train(training)(own)
         expected.square().sum().backward()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import UnsupportedModel
-from sfumato.models.dropout import StreamDropout, set_draws
+from sfumato.sde.streams import StreamLayer, set_noise
 from sfumato.training.draws import Draws
 from sfumato.training.stacking.layers import RULES, StackedConv2d
 
@@ -72,9 +72,14 @@ def _fold(layers: list[nn.Module], path: str, seen: dict[int, nn.Module]) -> nn.
     first = layers[0]
     if id(first) in seen:
         return seen[id(first)]
+    if getattr(first, "couples", ""):
+        raise UnsupportedModel(
+            f"Expected layers that keep the records of a stack apart, got `{path or 'the top'}`: {first.couples}.",
+            remedy="These models are trained one by one instead.",
+        )
     if type(first) in RULES:
         folded: nn.Module = RULES[type(first)](layers)
-    elif isinstance(first, StreamDropout) or not _own_tensors(first):
+    elif isinstance(first, StreamLayer) or not _own_tensors(first):
         folded = copy.copy(first)
         folded._modules = {}
         seen[id(first)] = folded
@@ -120,7 +125,7 @@ def _set_kernels(module: nn.Module, x: torch.Tensor, given: Mapping[str, str], d
         layer.register_forward_hook(lambda _, args, __, name=name: inputs.update({name: args[0].detach()}))
         for name, layer in layers.items()
     ]
-    set_draws(module, draws.at("probe"))
+    set_noise(module, draws.at("probe"))
     with torch.no_grad():
         module.eval()(x)
     for hook in hooks:
@@ -179,7 +184,7 @@ def _compare(module: nn.Module, networks: Sequence[nn.Module], probe: torch.Tens
 
 
 def _run(network: nn.Module, x: torch.Tensor, draws: Draws, training: bool) -> torch.Tensor:
-    set_draws(network, draws.at("probe"))
+    set_noise(network, draws.at("probe"))
     return network.train(training)(x)
 
 

@@ -1,0 +1,135 @@
+"""A layer that solves a neural ODE or SDE: state in, state at the horizon out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sfumato.private.checkpoint import checkpoint
+from sfumato.sde.diffusions.base import DiffusionField
+from sfumato.sde.integrate import Grid, Increments, given, integrate
+from sfumato.sde.integrators.base import Integrator
+from sfumato.sde.streams import StreamLayer, normals
+from sfumato.sde.system import System
+from sfumato.validate import in_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When a block that replaces a residual block becomes one with noise; public numbers, so no data decide it.
+
+    Args:
+        start: share of the training, in [0, 1), during which it takes one step without noise: the old block.
+        ramp: share over which the noise then rises linearly from 0.
+    """
+
+    start: float = 0.0
+    ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_range("start", self.start, 0, 0.99)
+        in_range("ramp", self.ramp, 0, 1 - self.start)
+
+    def steps(self, progress: float, steps: int) -> int:
+        """How many steps are taken when a share `progress` of the training lies behind."""
+        return 1 if progress < self.start else steps
+
+    def level(self, progress: float) -> float:
+        """Factor on the noise, in [0, 1]."""
+        if progress < self.start:
+            return 0.0
+        return 1.0 if self.ramp == 0 else min(1.0, (progress - self.start) / self.ramp)
+
+
+class SDEBlock(StreamLayer):
+    """h_0 to h_N on a fixed grid, unrolled.
+
+    Has no tensors of its own: what is learned is in `drift` and `scale`. In eval mode the noise stays, unless
+    `noise_at_test` is False. Brownian increments come from the layer's streams, or are given as a tensor.
+
+    Args:
+        drift: module called with time (a number) and state [batch, *shape]; must keep the shape.
+        grid: horizon and steps.
+        integrator: how a step is taken.
+        diffusion: None for an ordinary differential equation.
+        shape: of one state; needed where the diffusion learns something.
+        schedule: of steps and noise while training.
+        after: applied to h_N (an activation that stood after the sum); None for nothing.
+        noise_at_test: whether the noise is on in eval mode.
+        checkpointed: run each step again in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self,
+        drift: nn.Module,
+        grid: Grid,
+        integrator: Integrator,
+        diffusion: DiffusionField | None = None,
+        *,
+        shape: tuple[int, ...] = (),
+        schedule: Schedule | None = None,
+        after: nn.Module | None = None,
+        noise_at_test: bool = True,
+        checkpointed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.drift = drift
+        self.scale = None if diffusion is None else diffusion.build(shape)
+        self.after = after
+        self.grid, self.integrator, self.diffusion = grid, integrator, diffusion
+        self.schedule = schedule or Schedule()
+        self.noise_at_test, self.checkpointed = noise_at_test, checkpointed
+        self.answers_at_random = diffusion is not None and diffusion.sigma > 0 and noise_at_test
+
+    @property
+    def couples(self) -> str:
+        """Why one record of a batch influences others, or ""."""
+        return self.integrator.couples
+
+    def forward(self, h: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, *shape] to the same.
+
+        Args:
+            h: initial state.
+            noise: standard normals [N, batch, *shape] in place of the layer's streams.
+        """
+        grid = Grid(horizon=self.grid.horizon, steps=self.schedule.steps(self.progress, self.grid.steps))
+        run = _checkpointed if self.checkpointed and torch.is_grad_enabled() else None
+        level = self.level
+        h = integrate(
+            self.integrator, self.system(h), h, grid, self._normals(noise) if level else None, level=level, run_step=run
+        )
+        return h if self.after is None else self.after(h)
+
+    @property
+    def level(self) -> float:
+        """Factor on the noise now: 0 where it is off, in eval mode where it is not wanted, or before it starts."""
+        silent = self.noise == "off" or not (self.training or self.noise_at_test)
+        return (
+            0.0 if silent or self.diffusion is None or self.diffusion.sigma == 0 else self.schedule.level(self.progress)
+        )
+
+    def system(self, h: torch.Tensor) -> System:
+        """The equation for the paths that begin in `h`."""
+        if self.diffusion is None:
+            return System(self.drift)
+        fields = self.diffusion.along(None if self.scale is None else self.scale(h))
+        return System(self.drift, fields.diffusion, fields.slope)
+
+    def _normals(self, noise: torch.Tensor | None) -> Increments:
+        if noise is not None:
+            return given(noise)
+        call = self.next_call()
+        return lambda step, h: normals(self, call, step, h)
+
+    def extra_repr(self) -> str:
+        """Grid, integrator and diffusion, for `print(model)`."""
+        return f"{self.grid}, {self.integrator}, {self.diffusion}"
+
+
+def _checkpointed(
+    integrator: Integrator, system: System, t: float, dt: float, h: torch.Tensor, dw: torch.Tensor | None
+) -> torch.Tensor:
+    return checkpoint(integrator.step, system, t, dt, h, dw)

@@ -1,0 +1,1 @@
+"""Diffusion fields, one file each, found by discovery."""
