@@ -1,7 +1,7 @@
 """Layers that draw random numbers: from named streams per model, so that every executor gives a model the same ones.
 
-A model that answers at random is asked in one of three ways (`NOISE`): "fresh" noise for each record and query, "common"
-noise that all records of a query share (whoever has the weights can do this), or "off", the drift alone.
+A model that answers at random is asked in one of three ways (`NOISE`): "fresh" noise for each record and query,
+"common" noise that all records of a query share (whoever has the weights can do this), or "off", the drift alone.
 """
 
 from __future__ import annotations
