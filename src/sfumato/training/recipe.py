@@ -15,8 +15,9 @@ from torch import nn
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
+from sfumato.sde.streams import random_layers
 from sfumato.seeding import derive
-from sfumato.training.defence import Defence, configured
+from sfumato.training.defence import Defence, chain, configured
 from sfumato.training.features import Inputs, KnownFeatures
 from sfumato.training.loop import train
 from sfumato.training.losses import two_column
@@ -59,6 +60,16 @@ class AnyRecipe(ABC):
             A function from records [b, *shape] to logits (or log-probabilities) [b, classes], one column per class
             also for the one-logit head; the network is in eval mode.
         """
+
+    def answers_at_random(self, population: Population) -> bool:
+        """Whether the same record may get another answer each time: a guard on answers, or a layer that draws.
+
+        What a training function of the user's own draws while it answers is not seen: without a guard that is False.
+
+        Args:
+            population: for the shape and the number of classes.
+        """
+        return any(type(part).guard is not Defence.guard for part in chain(self.defence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +135,12 @@ class Recipe(AnyRecipe):
         dtype = next((value.dtype for value in trained.state.values() if value.is_floating_point()), torch.float32)
         network.to(dtype).load_state_dict(trained.state)
         return network.eval()
+
+    def answers_at_random(self, population: Population) -> bool:
+        if super().answers_at_random(population):
+            return True
+        task = configured(self.defence, self.task)
+        return bool(random_layers(assemble(task, self.defence, population.records.shape, population.classes, seed=0)))
 
     def predictor(self, trained: Trained, population: Population) -> Predict:
         task = configured(self.defence, self.task)

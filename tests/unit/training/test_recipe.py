@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,12 @@ from sfumato.defences.label_smoothing import LabelSmoothing
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
 from sfumato.models.mlp import MLP
+from sfumato.sde.block import SDEBlock
+from sfumato.sde.diffusions.additive import Additive
+from sfumato.sde.drifts.dense import DenseDrift
+from sfumato.sde.integrate import Grid
+from sfumato.sde.integrators.euler_maruyama import EulerMaruyama
+from sfumato.training.defence import Defence
 from sfumato.training.preparation import Assignment, LoopOptions
 from sfumato.training.recipe import FunctionRecipe, Recipe, recipe_from_file
 from sfumato.training.task import Task
@@ -52,6 +59,44 @@ def test_a_predictor_has_one_column_per_class_and_is_in_eval_mode(data, head):
     assert not any(part.training for part in predict.module.modules())
     if head == "binary":
         assert torch.equal(predict(x)[:, 0], torch.zeros(20))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyState(Defence):
+    """Puts a stochastic layer in front of the network."""
+
+    sigma: float = 0.3
+    name = "noisy-state"
+
+    def prepare(self, model):
+        drift = DenseDrift(3, 3)
+        diffusion = Additive(sigma=self.sigma)
+        return nn.Sequential(SDEBlock(drift, Grid(steps=2), EulerMaruyama(), diffusion), model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundedAnswers(Defence):
+    """A guard."""
+
+    name = "rounded"
+
+    def guard(self, logits, draws):
+        return logits + draws.gaussian("noise", logits.shape[0], logits.shape[1])[0]
+
+
+def test_a_network_with_a_stochastic_layer_answers_at_random_and_one_with_dropout_does_not(data):
+    task = Task(model=MLP(dropout=0.5))
+    assert not Recipe(task, Undefended()).answers_at_random(data)
+    assert not Recipe(task, NoisyState(sigma=0.0)).answers_at_random(data)
+    assert Recipe(task, NoisyState()).answers_at_random(data)
+    assert Recipe(task, LabelSmoothing(inner=NoisyState())).answers_at_random(data)
+
+
+def test_a_guard_makes_answers_random_whatever_stands_behind_it(data):
+    guarded = LabelSmoothing(inner=RoundedAnswers())
+    assert Recipe(Task(model=MLP()), guarded).answers_at_random(data)
+    assert FunctionRecipe(constant, "constant", guarded).answers_at_random(data)
+    assert not FunctionRecipe(constant, "constant", Undefended()).answers_at_random(data)
 
 
 def test_a_recipe_is_named_after_its_defence_and_specified_by_task_and_defence():
