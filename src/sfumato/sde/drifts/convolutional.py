@@ -32,8 +32,7 @@ class ConvDrift(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        groups = min(32, channels)
-        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(3))
+        self.norms = nn.ModuleList(group_norm(channels) for _ in range(3))
         self.convs = nn.ModuleList(TimeConv2d(channels) for _ in range(2))
         self.activation = nn.ReLU()
 
@@ -42,3 +41,8 @@ class ConvDrift(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=False):
             h = conv(t, self.activation(norm(h)))
         return self.norms[2](h)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, as the example has, or with the most below 32 that divide the channels."""
+    return nn.GroupNorm(max(groups for groups in range(1, 33) if channels % groups == 0), channels)
