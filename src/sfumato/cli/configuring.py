@@ -11,10 +11,20 @@ from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
 from sfumato.cli import catalogue
-from sfumato.cli.config import COMPARED, DataChoice, RecipeChoice, RunChoice, RunConfig, audit_settings, load
+from sfumato.cli.config import (
+    COMPARED,
+    DataChoice,
+    RecipeChoice,
+    RunChoice,
+    RunConfig,
+    audit_settings,
+    beside_contenders,
+    load,
+)
 from sfumato.cli.fields import names, read, unknown
 from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
 from sfumato.cli.spelling import Changes, defence, method, words
+from sfumato.data.canaries import counts_from
 from sfumato.errors import UsageError
 from sfumato.training.defence import Defence, chain
 from sfumato.training.presets.base import presets
@@ -28,12 +38,16 @@ def configured(options: RunOptions, *, compared: bool) -> RunConfig:
         compared: whether several defences stand side by side unless told otherwise.
     """
     base = load(Path(options.config)) if options.config else None
+    contenders = base.contenders if base else ()
+    if contenders:
+        _refuse_for_contenders(options)
     recipe = recipe_choice(options, base.recipe if base else RecipeChoice())
-    chosen = _defences(options, base, compared and not (recipe.train or recipe.estimators))
+    several = compared and not (recipe.train or recipe.estimators)
     return RunConfig(
         data=data_choice(options, base.data if base else None),
         recipe=recipe,
-        defences=chosen,
+        defences=() if contenders else _defences(options, base, several),
+        contenders=contenders,
         audit=audit_of(options, base),
         run=_given(base.run if base else RunChoice(), options, ("executor", "store", "out", "checks", "title")),
     )
@@ -59,7 +73,8 @@ def data_choice(options: DataOptions, base: DataChoice | None = None) -> DataCho
     given = {key: value for key, value in named.items() if value is not None}
     rest = {**(base.options if base else {}), **given, **pairs(options.data_option, "--data-option")}
     records = options.records if options.records is not None else (base.records if base else None)
-    return DataChoice(source=source, records=records, options=rest)
+    canaries = counts_from(rest.pop("canaries")) if "canaries" in rest else (base.canaries if base else {})
+    return DataChoice(source=source, records=records, canaries=canaries, options=rest)
 
 
 def recipe_choice(options: DataOptions, base: RecipeChoice | None = None) -> RecipeChoice:
@@ -101,6 +116,16 @@ def of_defences(options: DataOptions) -> dict[str, dict[str, str]]:
         if dot:
             found.setdefault(name.replace("_", "-"), {})[field] = value
     return found
+
+
+def _refuse_for_contenders(options: RunOptions) -> None:
+    """Options for one recipe or its defences have no place where a file holds contenders: none may be ignored."""
+    for name in ("recipe", "model", "train", "estimator", "defences"):
+        if getattr(options, name) is not None:
+            raise beside_contenders(f"--{name}")
+    changes = [*_split_changes(options)[0], *of_defences(options)]
+    if changes:
+        raise beside_contenders(f"--set {changes[0]}")
 
 
 def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tuple[Defence, ...]:

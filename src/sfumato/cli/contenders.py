@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfumato.cli.catalogue import defence_label
-from sfumato.cli.config import RunConfig
+from sfumato.cli.config import RecipeChoice, RunConfig
 from sfumato.data.population import Population
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
@@ -17,27 +17,30 @@ from sfumato.training.task import Task
 
 
 def contenders(config: RunConfig, population: Population) -> list[AnyRecipe]:
-    """The recipes of a run: the preset with each defence, then the user's own trainings and scikit-learn classifiers.
+    """The recipes of a run: the contenders where there are any; else the preset with each defence, then the user's own
+    trainings and scikit-learn classifiers.
 
     The preset is left out where only others were named.
     """
+    if config.contenders:
+        return [Recipe(task_of(one.recipe, population), one.defence, one.name) for one in config.contenders]
     choice = config.recipe
     own: list[AnyRecipe] = [_own_training(text, config) for text in choice.train]
     own += [SklearnRecipe(named_estimator(name), name=name.rpartition("/")[2]) for name in choice.estimators]
     if not choice.uses_preset:
         _refuse_ignored(config)
         return own
-    task = task_of(config, population)
+    task = task_of(choice, population)
     defences = config.defences or (Undefended(),)
     return [*(Recipe(task, defence, defence_label(defence)) for defence in defences), *own]
 
 
-def task_of(config: RunConfig, population: Population) -> Task:
+def task_of(choice: RecipeChoice, population: Population) -> Task:
     """The learning task: the preset's, with the user's own network where one is given."""
-    task = config.recipe.preset(population.kind).task(population)
-    if not config.recipe.model:
+    task = choice.preset(population.kind).task(population)
+    if not choice.model:
         return task
-    path, function = file_and_function(config.recipe.model, "make")
+    path, function = file_and_function(choice.model, "make")
     return replace(task, model=FileModel(path=path, function=function))
 
 
