@@ -120,4 +120,5 @@ def _accepts(hint: Any, kind: type) -> bool:
 
 def _words(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return " or ".join(words.get(one, "values with commas between") for one in _alternatives(hint))
+    words |= {Mapping: "a table { name = number, ... }"}
+    return " or ".join(words.get(get_origin(one) or one, "values with commas between") for one in _alternatives(hint))

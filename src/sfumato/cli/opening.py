@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from sfumato.cli.config import DataChoice
+from sfumato.data.canaries import with_canaries
 from sfumato.data.population import Population
 from sfumato.data.sources.opening import open_source, sources
 from sfumato.errors import DataError
@@ -13,7 +14,7 @@ from sfumato.seeding import stream
 
 
 def open_population(choice: DataChoice, seed: int) -> Population:
-    """Read the data and take the number of records that was asked for, at random by unit.
+    """Read the data, take the number of records that was asked for, at random by unit, and make the canaries.
 
     Raises:
         DataError: if there are no labels; training needs them.
@@ -26,9 +27,9 @@ def open_population(choice: DataChoice, seed: int) -> Population:
     population = open_source(choice.source, **options, **_sampling(choice, known, seed)).load()
     if population.labels is None:
         raise DataError("Expected labelled records, got none.", remedy="Name the column of the classes with `--label`.")
-    if choice.records is None:
-        return population
-    return population.sample(choice.records, stream(seed, "records"))
+    if choice.records is not None:
+        population = population.sample(choice.records, stream(seed, "records"))
+    return with_canaries(population, choice.canaries, seed) if choice.canaries else population
 
 
 def _sampling(choice: DataChoice, known: set[str], seed: int) -> dict[str, Any]:

@@ -44,7 +44,11 @@ class DataOptions(ShownOptions):
     groups: Annotated[str | None, Option(help="Columns for results by group: a,b.", rich_help_panel=_DATA)] = None
     data_option: Annotated[
         list[str] | None,
-        Option(metavar="KEY=VALUE", help="Any other option of the source; repeatable.", rich_help_panel=_DATA),
+        Option(
+            metavar="KEY=VALUE",
+            help="Any other option of the source, or canaries=natural=250,mislabelled=250; repeatable.",
+            rich_help_panel=_DATA,
+        ),
     ] = None
     records: Annotated[int | None, Option(help="How many records, at random by unit.", rich_help_panel=_DATA)] = None
     recipe: Annotated[str | None, Option(help="See `sfumato list recipes`.", rich_help_panel=_WHAT)] = None
