@@ -15,13 +15,14 @@ from sfumato.cli import catalogue
 from sfumato.cli.fields import complete, make, read, shown, unknown
 from sfumato.cli.spelling import typical
 from sfumato.cli.toml_text import toml_text
+from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
 from sfumato.registry import lookup
 from sfumato.training.defence import Defence
 from sfumato.training.presets.base import Preset, presets
 
 COMPARED = ("undefended", "label-smoothing", "early-stopping", "mixup")
-TABLES = ("data", "recipe", "defence", "attack", "audit", "run")
+TABLES = ("data", "recipe", "defence", "contender", "attack", "audit", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,36 @@ class RecipeChoice:
         name = self.name or catalogue.default_recipe(kind)
         return make(lookup(presets(), "recipe", name), self.fields, f"recipe {name}")
 
+    def resolved(self, kind: str) -> RecipeChoice:
+        """The same with the preset named and every field of it written out."""
+        preset = self.preset(kind)
+        return replace(self, name=preset.name, fields=shown(preset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One of several networks that are compared: a preset of its own, behind a defence of its own.
+
+    Args:
+        name: in tables; each contender has another one.
+        recipe: a preset, or the user's own network in place of the preset's.
+        defence: what it is trained behind.
+    """
+
+    name: str
+    recipe: RecipeChoice = field(default_factory=RecipeChoice)
+    defence: Defence = field(default_factory=Undefended)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise UsageError("Expected a `name` for each [[contender]], got none.", remedy='Write name = "resnet".')
+        if self.recipe.train or self.recipe.estimators:
+            raise UsageError(
+                f"Expected a preset as the recipe of the contender {self.name!r}, got a training or classifiers of "
+                "your own.",
+                remedy="Name them in [recipe], in a run without [[contender]].",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunChoice:
@@ -76,20 +107,34 @@ class RunChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that a comparison or an audit needs."""
+    """Everything that a comparison or an audit needs: one recipe behind several defences, or several contenders."""
 
     data: DataChoice
     recipe: RecipeChoice = field(default_factory=RecipeChoice)
     defences: tuple[Defence, ...] = ()
+    contenders: tuple[Contender, ...] = ()
     audit: AuditSettings = field(default_factory=lambda: AuditSettings(attacks=tuple(default_attacks())))
     run: RunChoice = field(default_factory=RunChoice)
 
+    def __post_init__(self) -> None:
+        names = [contender.name for contender in self.contenders]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(
+                f"Expected contenders with distinct names, got {twice[0]!r} {names.count(twice[0])} times.",
+                remedy="Give each [[contender]] a `name` of its own.",
+            )
+        if self.contenders and self.recipe != RecipeChoice():
+            raise beside_contenders("[recipe]")
+        if self.contenders and self.defences:
+            raise beside_contenders("[[defence]]")
+
     def resolved(self, kind: str) -> RunConfig:
-        """The same with every field of the preset written out, where one is used."""
-        if not self.recipe.uses_preset:
-            return self
-        preset = self.recipe.preset(kind)
-        return replace(self, recipe=replace(self.recipe, name=preset.name, fields=shown(preset)))
+        """The same with every field of the presets written out, where any are used."""
+        if self.contenders:
+            written = (replace(one, recipe=one.recipe.resolved(kind)) for one in self.contenders)
+            return replace(self, contenders=tuple(written))
+        return replace(self, recipe=self.recipe.resolved(kind)) if self.recipe.uses_preset else self
 
 
 def load(path: Path) -> RunConfig:
@@ -114,13 +159,14 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
     for key in raw:
         if key not in TABLES:
             raise unknown(key, list(TABLES), "the configuration")
-    several = {key: _tables(raw, key) for key in ("defence", "attack")}
+    several = {key: _tables(raw, key) for key in ("defence", "contender", "attack")}
     single = {key: _table(raw, key) for key in ("data", "recipe", "audit", "run")}
     chosen = tuple(_attack(table) for table in several["attack"]) or tuple(default_attacks())
     return RunConfig(
         data=_data(single["data"]),
         recipe=_recipe(single["recipe"]),
         defences=tuple(defence_from(table) for table in several["defence"]),
+        contenders=tuple(_contender(table) for table in several["contender"]),
         audit=audit_settings(single["audit"], chosen),
         run=make(RunChoice, single["run"], "[run]"),
     )
@@ -128,14 +174,14 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
 
 def dump(config: RunConfig) -> str:
     """The configuration file of a run."""
-    data, recipe = config.data, config.recipe
+    data = config.data
     given = {"records": data.records, "canaries": dict(data.canaries) or None}
     own_data = {key: value for key, value in given.items() if value is not None}
-    own = {key: getattr(recipe, key) for key in ("model", "train", "estimators") if getattr(recipe, key)}
     document = {
         "data": {"source": data.source, **own_data, **data.options},
-        "recipe": {**({"name": recipe.name} if recipe.name else {}), **_plain(own), **_plain(recipe.fields)},
+        "recipe": _recipe_table(config.recipe),
         "defence": [defence_table(defence) for defence in config.defences],
+        "contender": [_contender_table(contender) for contender in config.contenders],
         "attack": [{"name": attack.name, **shown(attack)} for attack in config.audit.attacks],
         "audit": {key: value for key, value in shown(config.audit).items() if key != "attacks"},
         "run": {key: value for key, value in shown(config.run).items() if value != ""},
@@ -162,6 +208,50 @@ def defence_table(defence: Defence) -> dict[str, Any]:
     """Inverse of `defence_from`."""
     plain = {key: value for key, value in shown(defence).items() if key != "inner"}
     return {"name": defence.name, **plain, **({"inner": defence_table(defence.inner)} if defence.inner else {})}
+
+
+def beside_contenders(what: str) -> UsageError:
+    """The error for a choice that would have to be ignored."""
+    return UsageError(
+        f"Expected no {what} beside [[contender]], got both: each contender has a recipe and a defence of its own, so "
+        "nobody would know which of them it is for.",
+        remedy="Write `recipe` and `defence` inside each [[contender]], or leave the contenders out.",
+    )
+
+
+def _contender(table: Mapping[str, Any]) -> Contender:
+    known = ["name", "recipe", "defence"]
+    name = table.get("name", "")
+    where = f"[[contender]] {name}".strip()
+    for key in table:
+        if key not in known:
+            raise unknown(key, known, where)
+    if not isinstance(name, str):
+        raise UsageError(
+            f"Expected text as the name of a [[contender]], got {name!r}.", remedy='Write name = "resnet".'
+        )
+    recipe, defence = _recipe(_inside(table, "recipe", where)), _inside(table, "defence", where)
+    return Contender(name=name, recipe=recipe, defence=defence_from(defence) if defence else Undefended())
+
+
+def _inside(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, Mapping):
+        raise UsageError(
+            f"Expected a table as `{key}` of {where}, got {type(value).__name__}.",
+            remedy=f'Write {key} = {{ name = "..." }}, or [contender.{key}] on a line.',
+        )
+    return value
+
+
+def _contender_table(contender: Contender) -> dict[str, Any]:
+    recipe, defence = _recipe_table(contender.recipe), defence_table(contender.defence)
+    return {"name": contender.name, **({"recipe": recipe} if recipe else {}), "defence": defence}
+
+
+def _recipe_table(recipe: RecipeChoice) -> dict[str, Any]:
+    own = {key: getattr(recipe, key) for key in ("model", "train", "estimators") if getattr(recipe, key)}
+    return {**({"name": recipe.name} if recipe.name else {}), **_plain(own), **_plain(recipe.fields)}
 
 
 def _attack(table: Mapping[str, Any]) -> MembershipAttack:

@@ -25,7 +25,6 @@ from sfumato.cli.fields import names, read, unknown
 from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
 from sfumato.cli.spelling import Changes, defence, method, words
 from sfumato.data.canaries import counts_from
-from sfumato.data.canaries import counts_from
 from sfumato.errors import UsageError
 from sfumato.training.defence import Defence, chain
 from sfumato.training.presets.base import presets

@@ -9,7 +9,6 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.cli.config import Contender, DataChoice, RecipeChoice, RunChoice, RunConfig, dump, from_tables, load
 from sfumato.cli.configuring import configured
 from sfumato.cli.opening import open_population
-from sfumato.cli.opening import open_population
 from sfumato.cli.options import RunOptions
 from sfumato.defences.dropout import Dropout
 from sfumato.defences.mixup import Mixup
@@ -201,36 +200,6 @@ def test_options_of_the_audit_stand_over_a_file_with_contenders(tmp_path: Path) 
     config = configured(RunOptions(config=str(path), models=6, changes=["replicates=50"]), compared=True)
     assert (config.audit.models, config.audit.replicates, config.defences) == (6, 50, ())
     assert config.contenders == SEVERAL.contenders
-
-
-def test_canaries_are_part_of_the_data_and_read_back(tmp_path: Path) -> None:
-    config = from_tables({"data": {"source": "digits", "canaries": {"natural": 3, "mislabelled": 2}}})
-    assert config.data == DataChoice(source="digits", canaries={"natural": 3, "mislabelled": 2})
-    assert load(written(tmp_path, dump(config))) == config
-    inline = '[data]\nsource = "digits"\ncanaries = { natural = 3, mislabelled = 2 }\n'
-    assert load(written(tmp_path, inline)) == config
-
-
-def test_canaries_on_the_command_line_stand_over_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path, '[data]\nsource = "digits"\ncanaries = { natural = 3 }\n')
-    given = RunOptions(config=str(path), data_option=["canaries=isolated=1,duplicated=2"])
-    assert configured(given, compared=False).data.canaries == {"isolated": 1, "duplicated": 2}
-    assert configured(RunOptions(config=str(path)), compared=False).data.canaries == {"natural": 3}
-    assert configured(RunOptions(data="digits", data_option=["canaries=natural=1"]), compared=False).data.options == {}
-
-
-def test_canaries_of_the_wrong_form_are_refused() -> None:
-    with pytest.raises(UsageError, match="a table"):
-        from_tables({"data": {"source": "digits", "canaries": 250}})
-    with pytest.raises(UsageError, match="KIND=NUMBER"):
-        configured(RunOptions(data="digits", data_option=["canaries=natural:1"]), compared=False)
-
-
-def test_canaries_are_made_after_the_records_were_taken() -> None:
-    population = open_population(DataChoice(source="digits", records=40, canaries={"isolated": 2, "natural": 38}), 3)
-    assert len(population) == 40
-    assert population.records.shape == (66,)
-    assert sorted(set(population.groups["canary"])) == ["isolated", "natural"]
 
 
 def test_canaries_are_part_of_the_data_and_read_back(tmp_path: Path) -> None:
