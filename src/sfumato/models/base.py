@@ -28,8 +28,8 @@ class ModelFamily(ABC):
 
         Returns:
             A module from float [batch, *shape] to logits [batch, outputs] that treats records independently in eval
-            mode, and whose random layers are `nn.Dropout` modules (never functional calls), so that every executor
-            can give them the same draws.
+            mode, given their random numbers, and whose random layers are `nn.Dropout` modules or `StreamLayer`s (never
+            functional calls), so that every executor can give them the same draws.
 
         Raises:
             UnsupportedModel: if the family cannot take records of this shape.
