@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.data.canaries import GROUP, NONE
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
 from sfumato.seeding import stream
 from sfumato.targets.queries import QuerySet
+from sfumato.types import Rows
 from sfumato.validate import at_least, in_range, one_of
 
 DESIGNS = ("halves", "coins", "canaries")
@@ -26,7 +29,7 @@ class AuditSettings:
         models: even number of models per recipe; each in turn is the target against the others.
         design: "halves" (exact complementary halves), "coins" (independent coins, for one-run bounds on epsilon) or
             "canaries" (only `canaries` units are in the game, the others always in).
-        canaries: number of canary units for that design.
+        canaries: number of canary units for that design; 0 for the canaries that the data designate.
         public: share of the units kept as known non-members for attacks that need them.
         seed: root of all randomness.
         confidence: of every interval.
@@ -34,6 +37,9 @@ class AuditSettings:
         replicates: of the bootstrap.
         delta: for lower bounds on epsilon; no default, since only the user can say it. The design "coins" needs it.
         dtype: "float32" or "float64".
+        draws: how many answers are asked of each record, rising, where models answer at random; see `audit.queries`.
+        draws_attacks: names among `attacks` that are tried with each of `draws`; empty for all that read one signal
+            and train nothing.
     """
 
     attacks: tuple[MembershipAttack, ...]
@@ -47,6 +53,8 @@ class AuditSettings:
     replicates: int = 200
     delta: float | None = None
     dtype: str = "float32"
+    draws: tuple[int, ...] = (1, 4, 16)
+    draws_attacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         one_of("design", self.design, DESIGNS)
@@ -59,10 +67,11 @@ class AuditSettings:
             in_range("fprs", fpr, 0, 1)
         if self.models % 2:
             raise UsageError(f"Expected an even number of models, got {self.models}.", remedy="They come in pairs.")
-        if self.design == "canaries":
+        if self.design == "canaries" and self.canaries:
             at_least("canaries", self.canaries, 2)
         self._check_delta()
         self._check_attacks()
+        self._check_draws()
 
     def _check_delta(self) -> None:
         if self.delta is None and self.design == "coins":
@@ -84,6 +93,15 @@ class AuditSettings:
                 remedy="Results are kept by name; run the variants one after the other, the models are reused.",
             )
 
+    def _check_draws(self) -> None:
+        rising = all(low < high for low, high in pairwise(self.draws))
+        if not self.draws or min(self.draws) < 1 or not rising or any(isinstance(k, bool) for k in self.draws):
+            raise UsageError(
+                f"Expected `draws` as rising whole numbers from 1 on, got {self.draws}.", remedy="Use 1, 4, 16, say."
+            )
+        for name in self.draws_attacks:
+            one_of("draws_attacks", name, [attack.name for attack in self.attacks])
+
     @property
     def queries(self) -> tuple[QuerySet, ...]:
         """The distinct query sets of all attacks."""
@@ -93,15 +111,40 @@ class AuditSettings:
         """The design for this population; depends on the seed and the number of units only."""
         rng = stream(self.seed, "membership", self.design)
         if self.design == "canaries":
-            if self.canaries > population.units:
-                raise UsageError(
-                    f"Expected at most {population.units} canaries, one per unit, got {self.canaries}.",
-                    remedy="Lower `canaries`.",
-                )
-            order = rng.permutation(population.units)
-            public = order[self.canaries : self.canaries + round(self.public * population.units)]
-            return Membership.canary_pairs(
-                population.units, np.sort(order[: self.canaries]), self.models, rng, public=np.sort(public)
-            )
+            return self._canaries(population, rng)
         make = Membership.half_pairs if self.design == "halves" else Membership.coin_pairs
         return make(population.units, self.models, rng, public=self.public)
+
+    def _canaries(self, population: Population, rng: np.random.Generator) -> Membership:
+        """Designated canaries where the population has them, else units drawn at random; public ones from the rest."""
+        canaries, order = designated(population), rng.permutation(population.units)
+        if len(canaries):
+            self._check_designated(len(canaries))
+        else:
+            self._check_drawn(population.units)
+            canaries = np.sort(order[: self.canaries])
+        rest = order[~np.isin(order, canaries)]
+        public = np.sort(rest[: round(self.public * population.units)])
+        return Membership.canary_pairs(population.units, canaries, self.models, rng, public=public)
+
+    def _check_designated(self, count: int) -> None:
+        if self.canaries not in (0, count):
+            raise UsageError(
+                f"Expected `canaries` to be 0 or {count}, the number of canaries in the data, got {self.canaries}.",
+                remedy="Leave it out, or change the number of canaries in the data.",
+            )
+
+    def _check_drawn(self, units: int) -> None:
+        if not 2 <= self.canaries <= units:
+            raise UsageError(
+                f"Expected between 2 and {units} canaries, one per unit, got {self.canaries}.",
+                remedy="Change `canaries`, or designate canaries in the data.",
+            )
+
+
+def designated(population: Population) -> Rows:
+    """int64 [k], rising: the units that the group `canary` of the data names as canaries of some kind; often none."""
+    kinds = population.groups.get(GROUP)
+    if kinds is None:
+        return np.empty(0, dtype=np.int64)
+    return np.unique(population.unit_of[np.asarray(kinds).astype(str) != NONE])

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.settings import AuditSettings
+from sfumato.audit.settings import AuditSettings, designated
 from sfumato.data.membership import COINS
 from sfumato.errors import UsageError
 from sfumato.targets.queries import BASE, QuerySet
@@ -19,7 +21,13 @@ ATTACKS = (LossThreshold(),)
         {"models": 3},
         {"models": 0},
         {"design": "half"},
-        {"design": "canaries"},
+        {"design": "canaries", "canaries": 1},
+        {"draws": ()},
+        {"draws": (0, 4)},
+        {"draws": (4, 4)},
+        {"draws": (16, 4)},
+        {"draws": (True, 4)},
+        {"draws_attacks": ("rmia",)},
         {"design": "coins"},
         {"design": "coins", "delta": 0.0},
         {"delta": 1.0},
@@ -62,5 +70,32 @@ def test_the_design_depends_on_the_seed_and_not_on_the_attacks(population):
 
 
 def test_more_canaries_than_units_are_refused(population):
-    with pytest.raises(UsageError, match="at most 60 canaries"):
+    with pytest.raises(UsageError, match="between 2 and 60 canaries"):
         AuditSettings(attacks=ATTACKS, design="canaries", canaries=62).membership(population)
+
+
+def marked(population, kinds):
+    """The population with a canary column: its first units are canaries of these kinds."""
+    column = np.full(population.units, "none", dtype="<U12")
+    column[: len(kinds)] = kinds
+    return replace(population, groups={**population.groups, "canary": column[population.unit_of]})
+
+
+def test_designated_canaries_are_the_game_and_public_units_come_from_the_rest(population):
+    data = marked(population, ["natural"] * 4 + ["mislabelled"] * 6)
+    np.testing.assert_array_equal(designated(data), np.arange(10))
+    for count in (0, 10):
+        found = AuditSettings(attacks=ATTACKS, models=4, design="canaries", canaries=count).membership(data)
+        np.testing.assert_array_equal(np.flatnonzero(found.in_game), np.arange(10))
+        assert found.public.sum() == round(0.1 * data.units)
+        assert found.matrix[:, 10:][:, ~found.public[10:]].all()
+    with pytest.raises(UsageError, match="0 or 10"):
+        AuditSettings(attacks=ATTACKS, models=4, design="canaries", canaries=8).membership(data)
+
+
+def test_without_designated_canaries_their_number_must_be_given(population):
+    assert len(designated(population)) == 0
+    with pytest.raises(UsageError, match="between 2 and 60"):
+        AuditSettings(attacks=ATTACKS, models=4, design="canaries").membership(population)
+    with pytest.raises(UsageError, match="between 2 and 60"):
+        AuditSettings(attacks=ATTACKS, models=4, design="canaries", canaries=61).membership(population)
