@@ -24,6 +24,7 @@ from sfumato.audit.record import (
     NotRun,
     PermittedCurve,
     Provenance,
+    QueryRisk,
     Subject,
     Verdict,
     Vulnerability,
@@ -259,6 +260,47 @@ def guaranteed(other: Subject, slack: float = 4.0) -> Subject:
     return other.model_copy(update={"name": "dpsgd", "guarantee": promise})
 
 
+def asked(
+    attack: str, power: float, k: int = 1, noise: str = "fresh", average: str = "statistic", group: str = "all"
+) -> QueryRisk:
+    """What one attack found by asking in one way."""
+    threat = "released weights" if noise != "fresh" else "one query" if k == 1 else "many queries"
+    kept = [f for f in findings(power) if f.name == "auc" or (f.name == "tpr_at_fpr" and f.resolvable)]
+    return QueryRisk(attack=attack, k=k, noise=noise, average=average, threat=threat, group=group, findings=kept)
+
+
+def random_subject(other: Subject) -> Subject:
+    """A subject whose answers are random: risk rises with the number of draws, and more with the weights."""
+    rows = [
+        asked(name, 1.05 + strength * (0.1 * step + (0.2 if group != "all" else 0.0)), k, group=group)
+        for name, strength in (("loss", 1.0), ("lira-online", 2.0))
+        for step, k in enumerate((1, 4, 16))
+        for group in ("all", "canary=mislabelled")
+    ]
+    rows += [asked("lira-online", 1.44, 16, average=average) for average in ("logits", "probabilities")]
+    rows += [asked("lira-online", 1.7, 1, "off"), asked("lira-online", 1.6, 16, "common")]
+    rows += [asked("gradient-norm", 1.8, 1, "off")]
+    several = [
+        found(f"accuracy-{name}", value, 0.006, method="t interval over models")
+        for name, value in (("one-draw", 0.94), ("mean-of-16-draws", 0.958), ("drift-alone", 0.96))
+    ]
+    changes = {
+        "name": "sde-net",
+        "random_answers": True,
+        "query_risk": rows,
+        "utility": [*other.utility, *several],
+    }
+    return other.model_copy(update=changes)
+
+
+def random_record() -> AuditRecord:
+    """Two recipes: one answers always the same, one at random."""
+    record = compare_record()
+    first, second, _ = record.subjects
+    subjects = [first.model_copy(update={"random_answers": False}), random_subject(second)]
+    return record.model_copy(update={"subjects": subjects, "comparisons": []})
+
+
 def guaranteed_record(slack: float = 40.0) -> AuditRecord:
     """The full record with a formal guarantee on its last subject."""
     record = compare_record()
@@ -322,13 +364,15 @@ def empty_record() -> AuditRecord:
 
 def hostile_record() -> AuditRecord:
     """The full record with every text replaced by one that tries to break out, but for the few that are enumerated."""
-    plain = guaranteed_record().model_dump(mode="json")
+    record = guaranteed_record()
+    first, second, *others = record.subjects
+    plain = record.model_copy(update={"subjects": [first, random_subject(second), *others]}).model_dump(mode="json")
     hostile = AuditRecord.model_validate(_poison(plain))
     assert hostile.title == HOSTILE
     return hostile
 
 
-_KEPT = {"kind", "status", "severity", "outcome"}
+_KEPT = {"kind", "status", "severity", "outcome", "threat"}
 _REFERRED = {"strongest", "attack", "finding", "subject", "baseline"}
 
 

@@ -14,115 +14,51 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from sfumato.atomic import write_atomic
+from sfumato.audit.measured import (
+    AttackResult,
+    Curve,
+    EpsilonFinding,
+    Finding,
+    GroupResult,
+    NotRun,
+    QueryRisk,
+    Value,
+    Vulnerability,
+)
 from sfumato.errors import UsageError
 from sfumato.validate import one_of
 
-SCHEMA_VERSION = 2
+__all__ = [
+    "AttackResult",
+    "AuditRecord",
+    "CheckResult",
+    "Comparison",
+    "Curve",
+    "DataSummary",
+    "DefenceSummary",
+    "Design",
+    "EpsilonAt",
+    "EpsilonFinding",
+    "Finding",
+    "GroupResult",
+    "GuaranteeNumbers",
+    "GuaranteeSummary",
+    "NotRun",
+    "Notice",
+    "PermittedCurve",
+    "Provenance",
+    "QueryRisk",
+    "Subject",
+    "Value",
+    "Verdict",
+    "Vulnerability",
+]
+
+SCHEMA_VERSION = 3
 MOST_ARRAY_BYTES = 10**9  # a record holds a few numbers per target; more is no record, or a zip bomb
-
-
-class Value(BaseModel):
-    """Base of all parts of a record: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Finding(Value):
-    """One measured number with its interval.
-
-    `value` is None where the data cannot resolve it (`resolvable` False); `at` is the false positive rate, prior or
-    other point the number belongs to.
-    """
-
-    name: str
-    value: float | None
-    low: float | None
-    high: float | None
-    at: float | None = None
-    confidence: float = 0.95
-    method: str = ""
-    n_members: int = 0
-    n_nonmembers: int = 0
-    resolvable: bool = True
-    note: str = ""
-
-
-class EpsilonFinding(Value):
-    """A lower bound on epsilon, beside the most that a perfect attacker could have certified with as many trials."""
-
-    method: str
-    value: float
-    ceiling: float
-    confidence: float
-    delta: float
-    assumption: str = ""
-    n: int = 0
-    attack: str = ""
-    note: str = ""
-
-
-class Curve(Value):
-    """A ROC on a grid of false positive rates with a pointwise band; `resolvable_from` is the least resolvable FPR."""
-
-    fpr: list[float]
-    tpr: list[float]
-    low: list[float]
-    high: list[float]
-    resolvable_from: float
-
-
-class AttackResult(Value):
-    """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units."""
-
-    name: str
-    reference: str
-    summary: str
-    access: str
-    knowledge: str
-    queries: str
-    settings: dict[str, Any] = Field(default_factory=dict)
-    unit_rule: str = "mean"
-    targets: int = 1
-    references_per_target: int = 0
-    findings: list[Finding]
-    per_target: dict[str, list[float | None]] = Field(default_factory=dict)
-    curve: Curve | None = None
-    seconds: float = 0.0
-
-    def finding(self, name: str, at: float | None = None) -> Finding | None:
-        """The finding called `name` (at `at`), or None."""
-        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
-
-
-class NotRun(Value):
-    """An attack that could not run, and why."""
-
-    attack: str
-    reasons: list[str]
-
-
-class GroupResult(Value):
-    """Findings of one attack for one group of units."""
-
-    column: str
-    group: str
-    attack: str
-    findings: list[Finding]
-
-
-class Vulnerability(Value):
-    """How unevenly the risk falls on units: distribution of per-unit AUC (IN against OUT over models)."""
-
-    attack: str
-    models: int
-    edges: list[float]
-    counts: list[int]
-    quantiles: dict[str, float]
-    worst_decile: Finding
-    note: str = ""
 
 
 class DefenceSummary(Value):
@@ -185,6 +121,7 @@ class Subject(Value):
     """One recipe or artefact under audit: utility beside leakage beside guarantee.
 
     `artefact` says what was attacked: the released module itself, siblings trained the same way, or predictions only.
+    `random_answers` says whether the same record may get another answer each time; None where that is not known.
     """
 
     name: str
@@ -198,6 +135,8 @@ class Subject(Value):
     strongest: str = ""
     not_run: list[NotRun] = Field(default_factory=list)
     groups: list[GroupResult] = Field(default_factory=list)
+    random_answers: bool | None = None
+    query_risk: list[QueryRisk] = Field(default_factory=list)
     vulnerability: Vulnerability | None = None
     epsilon: list[EpsilonFinding] = Field(default_factory=list)
     training_seconds: float = 0.0

@@ -1,0 +1,131 @@
+"""What was measured on one subject of an audit: findings with intervals, in the form the record keeps."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Threat = Literal["one query", "many queries", "released weights"]
+
+
+class Value(BaseModel):
+    """Base of all parts of a record: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Finding(Value):
+    """One measured number with its interval.
+
+    `value` is None where the data cannot resolve it (`resolvable` False); `at` is the false positive rate, prior or
+    other point the number belongs to.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    at: float | None = None
+    confidence: float = 0.95
+    method: str = ""
+    n_members: int = 0
+    n_nonmembers: int = 0
+    resolvable: bool = True
+    note: str = ""
+
+
+class EpsilonFinding(Value):
+    """A lower bound on epsilon, beside the most that a perfect attacker could have certified with as many trials."""
+
+    method: str
+    value: float
+    ceiling: float
+    confidence: float
+    delta: float
+    assumption: str = ""
+    n: int = 0
+    attack: str = ""
+    note: str = ""
+
+
+class Curve(Value):
+    """A ROC on a grid of false positive rates with a pointwise band; `resolvable_from` is the least resolvable FPR."""
+
+    fpr: list[float]
+    tpr: list[float]
+    low: list[float]
+    high: list[float]
+    resolvable_from: float
+
+
+class AttackResult(Value):
+    """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units."""
+
+    name: str
+    reference: str
+    summary: str
+    access: str
+    knowledge: str
+    queries: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    unit_rule: str = "mean"
+    targets: int = 1
+    references_per_target: int = 0
+    findings: list[Finding]
+    per_target: dict[str, list[float | None]] = Field(default_factory=dict)
+    curve: Curve | None = None
+    seconds: float = 0.0
+
+    def finding(self, name: str, at: float | None = None) -> Finding | None:
+        """The finding called `name` (at `at`), or None."""
+        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
+
+
+class NotRun(Value):
+    """An attack that could not run, and why."""
+
+    attack: str
+    reasons: list[str]
+
+
+class GroupResult(Value):
+    """Findings of one attack for one group of units."""
+
+    column: str
+    group: str
+    attack: str
+    findings: list[Finding]
+
+
+class Vulnerability(Value):
+    """How unevenly the risk falls on units: distribution of per-unit AUC (IN against OUT over models)."""
+
+    attack: str
+    models: int
+    edges: list[float]
+    counts: list[int]
+    quantiles: dict[str, float]
+    worst_decile: Finding
+    note: str = ""
+
+
+class QueryRisk(Value):
+    """What one attack found on a model that answers at random, asked in one of several ways; see `audit.queries`.
+
+    `k` draws are asked of each record; `noise` is "fresh" for every record and draw, "common" to all records of a draw,
+    or "off"; `average` says what is averaged over the draws. `threat` is who could ask in this way. `group` is "all",
+    or "canary=mislabelled" for the units of one kind.
+    """
+
+    attack: str
+    k: int
+    noise: str
+    average: str
+    threat: Threat
+    group: str = "all"
+    findings: list[Finding]
+
+    def finding(self, name: str, at: float | None = None) -> Finding | None:
+        """The finding called `name` (at `at`), or None."""
+        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
