@@ -22,6 +22,8 @@ COVERED = (
     "sfumato.training",
     "sfumato.defences",
     "sfumato.targets.asking",
+    "sfumato.targets.averages",
+    "sfumato.targets.gradients",
     "sfumato.targets.answers",
     "sfumato.targets.queries",
     "sfumato.seeding",

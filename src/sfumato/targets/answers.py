@@ -1,7 +1,9 @@
 """What models answered, and the statistics of an answer that attacks use. NumPy, float64 from here on.
 
-For the base query (the record itself, once) the full logits are kept. For other query sets four scalars per query are
-kept instead (`STATISTICS`), averaged over the repeats of each variant, because the logits of 18 queries would not fit.
+For the base query (the record itself, once) the full logits are kept. For other query sets a few scalars per variant
+are kept instead (`scalar_names`), because the logits of 18 queries would not fit: `STATISTICS` averaged over the
+repeats, and where there are repeats the statistics of the mean logits and of the mean probabilities ("logit@logits"),
+and the standard deviation over the repeats ("deviation").
 """
 
 from __future__ import annotations
@@ -12,11 +14,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sfumato.errors import NotApplicable, UsageError
-from sfumato.targets.queries import BASE, QuerySet
+from sfumato.targets.queries import AVERAGES, BASE, QuerySet
 from sfumato.types import Floats, Ints
 from sfumato.validate import one_of
 
 STATISTICS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
+DEVIATION, GRADIENT_NORM = "deviation", "gradient_norm"
+
+
+def scalar_name(name: str, average: str) -> str:
+    """Under which one of `STATISTICS` is kept, averaged in one of `queries.AVERAGES`; of one answer all are equal."""
+    return name if average == "statistic" else f"{name}@{average}"
+
+
+def scalar_names(queries: QuerySet) -> tuple[str, ...]:
+    """What is kept of the answers to a query set."""
+    if queries.signal == "gradient-norm":
+        return (GRADIENT_NORM,)
+    if queries.repeats == 1:
+        return STATISTICS
+    return (*(scalar_name(name, average) for average in AVERAGES for name in STATISTICS), DEVIATION)
 
 
 def logit_scaled(logits: Floats, labels: Ints) -> Floats:
@@ -69,7 +86,8 @@ class Answers:
     Args:
         labels: int64 [records].
         logits: float [models, records, classes], base query; log-probabilities where only probabilities are known.
-        scalars: query-set key -> statistic -> float32 [models, records, variants], averaged over repeats.
+        scalars: query-set key -> one of `scalar_names` -> float32 [models, records, variants]; nothing under the key
+            where the queries take a network and the target is none.
     """
 
     labels: Ints
@@ -94,16 +112,27 @@ class Answers:
         return len(self.logits)
 
     def statistic(self, name: str, queries: QuerySet = BASE) -> Floats:
-        """float64 [models, records, variants]: one of `STATISTICS`, averaged over the repeats of each variant."""
-        if queries == BASE and BASE.key not in self.scalars:
+        """float64 [models, records, variants]: one of `STATISTICS`, averaged over repeats as `queries.average` says.
+
+        Also "deviation" [the scale of "logit"], of query sets with repeats, and "gradient_norm". NaN for records that
+        were not asked.
+
+        Raises:
+            NotApplicable: if these queries were not put, or have no such statistic.
+        """
+        one_of("statistic", name, (*STATISTICS, DEVIATION, GRADIENT_NORM))
+        if queries == BASE and BASE.key not in self.scalars and name in STATISTICS:
             return statistic(name, self.logits, self.labels)[..., None]
-        if queries.key not in self.scalars:
-            known = ", ".join(dict.fromkeys([BASE.key, *self.scalars]))
+        kept = scalar_name(name, queries.average if name in STATISTICS and queries.repeats > 1 else "statistic")
+        table = self.scalars.get(queries.key, {})
+        if kept not in table:
+            known = ", ".join(dict.fromkeys([BASE.key, *(key for key, table in self.scalars.items() if table)]))
             raise NotApplicable(
-                f"Expected answers to the queries {queries.key}, got {known}.",
-                remedy="Query the models again; a table of predictions can only answer the base query.",
+                f"Expected answers to the queries {queries.key} with {kept}, got {known}.",
+                remedy="Query the models again; a table of predictions can only answer the base query, and only a "
+                "network shows its weights.",
             )
-        return np.asarray(self.scalars[queries.key][name], dtype=np.float64)
+        return np.asarray(table[kept], dtype=np.float64)
 
     def with_base_statistics(self) -> Answers:
         """The same answers with the statistics of the base query worked out once, not again for every target."""

@@ -1,24 +1,36 @@
-"""Putting records to a trained model and keeping what an attack may need of its answers."""
+"""Putting records to a trained model and keeping what an attack may need of its answers.
+
+A model that answers at random is asked again and again; its noise is named by what is asked, so that the same question
+gets the same answer whoever executes it, and the answers of 16 repeats are the first 16 of 256.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from torch import nn
 
 from sfumato.data.population import Population
-from sfumato.errors import SfumatoError
-from sfumato.targets.answers import STATISTICS, statistic
-from sfumato.targets.queries import BASE, QuerySet
+from sfumato.errors import SfumatoError, UsageError
+from sfumato.sde.streams import random_layers, set_noise
+from sfumato.targets.answers import scalar_names
+from sfumato.targets.averages import Averages
+from sfumato.targets.gradients import gradient_norms
+from sfumato.targets.queries import BASE, QuerySet, families
 from sfumato.training.augment import apply_variant, query_variants
 from sfumato.training.defence import Defence, chain
 from sfumato.training.draws import Draws
+from sfumato.training.recipe import ModulePredict
 from sfumato.training.trained import Predict
-from sfumato.types import Floats
+from sfumato.types import Floats, Rows
 
-CHUNK = 256  # records a call; fixed, because a guard's random numbers are named by the chunk
+CHUNK = 256  # records a call; fixed, because random numbers are named by the chunk
+SILENT = QuerySet(noise="off")
+COMMON = 0  # seed of common noise: the same for targets, references and records
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +39,23 @@ class Asked:
 
     Args:
         logits: float32 [n, classes], base query, after the guard.
-        scalars: query-set key -> statistic -> float32 [n, variants], averaged over repeats.
+        scalars: query-set key -> statistic -> float32 [n, variants], NaN for records that were not asked; no statistic
+            at all where the queries take a network and there is none in reach.
     """
 
     logits: Floats
     scalars: dict[str, dict[str, Floats]]
 
 
-def ask(predict: Predict, defence: Defence, population: Population, queries: Sequence[QuerySet], seed: int) -> Asked:
+def ask(
+    predict: Predict,
+    defence: Defence,
+    population: Population,
+    queries: Sequence[QuerySet],
+    seed: int,
+    *,
+    asked: Rows | None = None,
+) -> Asked:
     """Query one model with every record of a population.
 
     Args:
@@ -42,54 +63,159 @@ def ask(predict: Predict, defence: Defence, population: Population, queries: Seq
         defence: its guards stand between the model and the attacker.
         population: n records.
         queries: query sets besides the base query.
-        seed: of the model; guards that answer at random draw from its streams.
+        seed: of the model; its noise, and guards that answer at random, draw from its streams.
+        asked: int64 [k], the records in the game, for query sets of that scope.
+
+    Raises:
+        UsageError: if such a query set is given without them.
+        SfumatoError: if an answer is not finite.
     """
     _assert_eval(predict)
-    draws = Draws((seed,), ("guard",))
-    logits = np.concatenate(_pass(predict, defence, population, BASE, 0, 0, draws))
-    if not np.isfinite(logits).all():
+    target = _Target(predict, defence, population, seed)
+    everyone = np.arange(len(population))
+    try:
+        scalars: dict[str, dict[str, Floats]] = {}
+        for family, members in families(queries).items():
+            rows = everyone if family.scope == "all" else _given(asked, family)
+            scalars |= _scalars(target, family, members, rows)
+        return Asked(target.base, scalars)
+    finally:
+        target.release()
+
+
+@dataclass(eq=False)
+class _Target:
+    """A model that is asked."""
+
+    predict: Predict
+    defence: Defence
+    population: Population
+    seed: int
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The network itself, where it is in reach."""
+        inner = getattr(self.predict, "module", self.predict)
+        return inner if isinstance(inner, nn.Module) else None
+
+    @cached_property
+    def base(self) -> Floats:
+        """float32 [n, classes]: the answers to the base query."""
+        return np.concatenate([self._chunk(start, BASE, 0) for start in range(0, len(self.population), CHUNK)])
+
+    @cached_property
+    def known_random(self) -> bool:
+        """Whether the network has layers that draw when asked."""
+        return self.network is not None and bool(random_layers(self.network))
+
+    @cached_property
+    def hidden_random(self) -> bool:
+        """Whether it draws where nobody can see or stop it: found by asking some records twice with its noise off."""
+        first, second = (self._chunk(0, SILENT, repeat) for repeat in (0, 1))
+        return not np.array_equal(first, second)
+
+    @property
+    def _guarded(self) -> bool:
+        return any(type(part).guard is not Defence.guard for part in chain(self.defence))
+
+    def answers(self, queries: QuerySet) -> bool:
+        """Whether such queries can be put to it."""
+        return not queries.white_box or (self.network is not None and not self.hidden_random)
+
+    def repeats(self, queries: QuerySet) -> int:
+        """How often these queries are really put: again only where the answer may be another one."""
+        if queries.noise == "off":
+            return 1
+        drawn = self.known_random or (queries.noise == "fresh" and (self._guarded or self.hidden_random))
+        return queries.repeats if queries.repeats > 1 and drawn else 1
+
+    def answer(self, x: torch.Tensor, queries: QuerySet, variant: int, repeat: int, start: int) -> Floats:
+        """float32 [b, classes]: one answer to each record of a chunk, behind the guard where the attacker meets it."""
+        if self.network is not None:
+            set_noise(self.network, self._draws(queries, variant, repeat, start), queries.noise)
+        with torch.no_grad():
+            logits = self.predict(x)
+            for part in reversed(chain(self.defence)) if not queries.white_box else ():
+                streams = Draws((self.seed,), ("guard",))
+                logits = part.guard(logits, streams.at(part.name, queries.augmentation, variant, repeat, start))
+        return _finite(np.asarray(logits, dtype=np.float32))
+
+    def gradient(self, x: torch.Tensor, rows: Rows) -> Floats:
+        """float64 [b]: the norm of each record's gradient, with the network's noise off."""
+        assert self.network is not None
+        set_noise(self.network, None, "off")
+        predict = self.predict if isinstance(self.predict, ModulePredict) else ModulePredict(self.network)
+        return _finite(gradient_norms(predict, x, torch.from_numpy(self.population.label_array[rows])).numpy())
+
+    def release(self) -> None:
+        """Leave the network without our streams."""
+        if self.network is not None:
+            set_noise(self.network, None)
+
+    def _chunk(self, start: int, queries: QuerySet, repeat: int) -> Floats:
+        x = self.population.tensor(np.arange(start, min(start + CHUNK, len(self.population))))
+        return self.answer(x, queries, 0, repeat, start)
+
+    def _draws(self, queries: QuerySet, variant: int, repeat: int, start: int) -> Draws:
+        if queries.noise == "common":
+            return Draws((COMMON,), ("common noise", queries.augmentation, variant, repeat))
+        return Draws((self.seed,), ("noise", queries.augmentation, variant, repeat, start))
+
+
+def _scalars(
+    target: _Target, family: QuerySet, members: Sequence[QuerySet], rows: Rows
+) -> dict[str, dict[str, Floats]]:
+    """The tables of query sets that share their passes, which come with few repeats first."""
+    if not target.answers(family):
+        return {queries.key: {} for queries in members}
+    shape = (len(target.population), family.variants)
+    tables = {q.key: {name: np.full(shape, np.nan, np.float32) for name in scalar_names(q)} for q in members}
+    for start in range(0, len(rows), CHUNK):
+        here = rows[start : start + CHUNK]
+        records = target.population.tensor(here)
+        for variant, kind in enumerate(query_variants(family.augmentation)):
+            x = apply_variant(records, kind)
+            read = _gradients if family.signal == "gradient-norm" else _averages
+            for key, values in read(target, members, x, here, variant, start).items():
+                for name, table in tables[key].items():
+                    table[here, variant] = values[name]
+    return tables
+
+
+def _averages(
+    target: _Target, members: Sequence[QuerySet], x: torch.Tensor, rows: Rows, variant: int, start: int
+) -> dict[str, dict[str, Floats]]:
+    found, sums = {}, Averages(target.population.label_array[rows])
+    for queries in members:
+        while sums.count < target.repeats(queries):
+            sums.add(target.answer(x, queries, variant, sums.count, start))
+        found[queries.key] = sums.table()
+    return found
+
+
+def _gradients(
+    target: _Target, members: Sequence[QuerySet], x: torch.Tensor, rows: Rows, variant: int, start: int
+) -> dict[str, dict[str, Floats]]:
+    norms = target.gradient(x, rows)
+    return {queries.key: {"gradient_norm": norms} for queries in members}
+
+
+def _given(asked: Rows | None, queries: QuerySet) -> Rows:
+    if asked is None:
+        raise UsageError(
+            f"Expected the records in the game for the queries {queries.key}, got none.",
+            remedy="Give `asked`, the positions of the records in the game.",
+        )
+    return np.asarray(asked, dtype=np.int64)
+
+
+def _finite(values: Floats) -> Floats:
+    if not np.isfinite(values).all():
         raise SfumatoError(
             "Expected finite logits from the trained model, got NaN or infinity.",
             remedy="The training diverged; lower the learning rate or standardise the inputs.",
         )
-    scalars = {q.key: _scalars(predict, defence, population, q, draws) for q in queries if q != BASE}
-    return Asked(logits, scalars)
-
-
-def _scalars(
-    predict: Predict, defence: Defence, population: Population, queries: QuerySet, draws: Draws
-) -> dict[str, Floats]:
-    labels = population.label_array
-    table = {name: np.zeros((len(population), queries.variants)) for name in STATISTICS}
-    for variant in range(queries.variants):
-        for repeat in range(queries.repeats):
-            logits = np.concatenate(_pass(predict, defence, population, queries, variant, repeat, draws))
-            for name in STATISTICS:
-                table[name][:, variant] += statistic(name, logits, labels) / queries.repeats
-    return {name: values.astype(np.float32) for name, values in table.items()}
-
-
-def _pass(
-    predict: Predict,
-    defence: Defence,
-    population: Population,
-    queries: QuerySet,
-    variant: int,
-    repeat: int,
-    draws: Draws,
-) -> list[Floats]:
-    kind = query_variants(queries.augmentation)[variant]
-    answers = []
-    with torch.no_grad():
-        for start in range(0, len(population), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(population)))
-            x = apply_variant(population.tensor(rows), kind)
-            logits = predict(x)
-            for part in reversed(chain(defence)):
-                here = draws.at(part.name, queries.augmentation, variant, repeat, start)
-                logits = part.guard(logits, here)
-            answers.append(np.asarray(logits, dtype=np.float32))
-    return answers
+    return values
 
 
 def _assert_eval(predict: Predict) -> None:
