@@ -163,6 +163,7 @@ def jobs_for(
     population: Population, recipes: Sequence[AnyRecipe], membership: Membership, settings: AuditSettings
 ) -> list[list[TrainJob]]:
     """One list of jobs per recipe; model m has the same training set and seed in each."""
+    asked = np.flatnonzero(population.rows_of(membership.in_game))
     return [
         [
             TrainJob(
@@ -172,6 +173,7 @@ def jobs_for(
                 seed=derive(settings.seed, "model", m),
                 dtype=settings.dtype,
                 label=f"{recipe.name} {m + 1}/{membership.models}",
+                asked=asked,
             )
             for m in range(membership.models)
         ]

@@ -196,7 +196,8 @@ def _game(
     population: Population, release: Release, membership: Membership, references: Answers, settings: AuditSettings
 ) -> Game:
     predict = release.recipe.predictor(release.trained, population)
-    asked = ask(predict, release.recipe.defence, population, settings.queries, release.trained.seed)
+    game, seed = np.flatnonzero(population.rows_of(membership.in_game)), release.trained.seed
+    asked = ask(predict, release.recipe.defence, population, settings.queries, seed, asked=game)
     scalars = {key: {name: values[None] for name, values in table.items()} for key, table in asked.scalars.items()}
     target = Answers(population.label_array, asked.logits[None], scalars).with_base_statistics()
     return Game(

@@ -17,7 +17,7 @@ from sfumato.errors import StoreMismatch, UnsupportedModel
 from sfumato.execution.events import EpochDone, JobDone, Notice, OnEvent
 from sfumato.execution.jobs import JobResult, TrainJob
 from sfumato.execution.store import Store
-from sfumato.targets.asking import ask
+from sfumato.targets.asking import Asked, ask
 from sfumato.targets.queries import QuerySet
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions
@@ -92,10 +92,9 @@ def perform(bundle: Bundle, store: Store, on_event: OnEvent) -> None:
         return
     for job, model in zip(bundle.jobs, trained, strict=True):
         queries = bundle.queries.get(job.key, ())
-        answers = ask(
-            job.recipe.predictor(model, job.population), job.recipe.defence, job.population, queries, job.seed
-        )
-        store.put(JobResult(job.key, answers.logits, answers.scalars, _facts(bundle, job, model)), model)
+        answers = _answers(job, model, queries)
+        facts = _facts(bundle, job, model)
+        store.put(JobResult(job.key, answers.logits, answers.scalars, facts, asked=job.asked_hash), model)
         on_event(JobDone(job.key, job.label, "trained", model.seconds, bundle.name))
     _checkpoint(bundle, store).remove()
 
@@ -109,7 +108,7 @@ def requery(job: TrainJob, queries: Sequence[QuerySet], store: Store) -> None:
     trained, stored = store.weights(job.key), store.get(job.key)
     if trained is None or stored is None:
         raise StoreMismatch(f"Expected the weights of job {job.key[:12]}, got none.", remedy="Train it again.")
-    answers = ask(job.recipe.predictor(trained, job.population), job.recipe.defence, job.population, queries, job.seed)
+    answers = _answers(job, trained, queries)
     difference = abs(answers.logits - stored.logits).max()
     if not difference <= 1e-3 * max(1.0, float(abs(stored.logits).max())):
         raise StoreMismatch(
@@ -117,7 +116,12 @@ def requery(job: TrainJob, queries: Sequence[QuerySet], store: Store) -> None:
             f"{difference:.2g}.",
             remedy="The entry is not used; the model is trained again.",
         )
-    store.add_scalars(job.key, answers.scalars)
+    store.add_scalars(job.key, answers.scalars, asked=job.asked_hash)
+
+
+def _answers(job: TrainJob, trained: Trained, queries: Sequence[QuerySet]) -> Asked:
+    predict = job.recipe.predictor(trained, job.population)
+    return ask(predict, job.recipe.defence, job.population, queries, job.seed, asked=job.asked)
 
 
 @contextmanager

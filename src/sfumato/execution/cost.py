@@ -11,8 +11,8 @@ from sfumato.execution.choices import cores
 from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import State, Store
 from sfumato.execution.timing import measurable, time_bundle
-from sfumato.targets.answers import STATISTICS
-from sfumato.targets.queries import BASE, QuerySet
+from sfumato.targets.answers import scalar_names
+from sfumato.targets.queries import BASE, QuerySet, families
 from sfumato.training.defence import configured
 from sfumato.training.preparation import assemble
 from sfumato.training.recipe import Recipe
@@ -58,7 +58,6 @@ def estimate(jobs: Sequence[TrainJob], store: Store, queries: Sequence[QuerySet]
     states = {job.key: _state(job, store, queries) for job in unique}
     training = [job for job in unique if states[job.key] == "needs training"]
     asked = [job for job in unique if states[job.key] == "needs queries"]
-    per_record = 1 + sum(q.per_record for q in queries if q != BASE)
     groups = group(training)
     seconds = [_seconds(jobs_of_one, unique, store, MEASURING * min(1.0, 4 / len(groups))) for jobs_of_one in groups]
     unknown = tuple(g[0].recipe.name for g, s in zip(groups, seconds, strict=True) if s is None)
@@ -67,7 +66,7 @@ def estimate(jobs: Sequence[TrainJob], store: Store, queries: Sequence[QuerySet]
         models_to_train=len(training),
         models_ready=len(unique) - len(training) - len(asked),
         requeries=len(asked),
-        forward_passes=sum(len(job.population) * per_record for job in [*training, *asked]),
+        forward_passes=sum(_passes(job, queries) for job in [*training, *asked]),
         seconds_low=None if unknown else FASTER * known / cores(),
         seconds_high=None if unknown else SLOWER * known,
         bytes=sum(_answer_bytes(job, queries) for job in [*training, *asked])
@@ -108,9 +107,18 @@ def _stored_seconds(job: TrainJob, store: Store) -> float | None:
     return None if facts is None else float(facts["seconds"])
 
 
+def _passes(job: TrainJob, queries: Sequence[QuerySet]) -> int:
+    """Records put through the model, if it answers at random."""
+    passes = len(job.population)
+    for family, members in families(queries).items():
+        records = len(job.population) if family.scope == "all" or job.asked is None else len(job.asked)
+        passes += records * max(q.per_record for q in members)
+    return passes
+
+
 def _answer_bytes(job: TrainJob, queries: Sequence[QuerySet]) -> int:
-    variants = sum(q.variants for q in queries if q != BASE)
-    return 4 * len(job.population) * (job.population.classes + variants * len(STATISTICS))
+    scalars = sum(q.variants * len(scalar_names(q)) for q in set(queries) if q != BASE)
+    return 4 * len(job.population) * (job.population.classes + scalars)
 
 
 def _weight_bytes(job: TrainJob) -> int:

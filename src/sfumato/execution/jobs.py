@@ -33,6 +33,7 @@ class TrainJob:
         seed: of the training.
         dtype: "float32", or "float64" for comparisons.
         label: for progress lines; no part of its name.
+        asked: int64 [k], the records in the game, for query sets that ask only those; no part of its name.
     """
 
     recipe: AnyRecipe
@@ -41,13 +42,19 @@ class TrainJob:
     seed: int
     dtype: str = "float32"
     label: str = ""
+    asked: Rows | None = None
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, DTYPES)
-        rows = np.asarray(self.rows)
+        object.__setattr__(self, "rows", self._checked(self.rows, "training records"))
+        if self.asked is not None:
+            object.__setattr__(self, "asked", self._checked(self.asked, "records in the game"))
+
+    def _checked(self, given: Rows, what: str) -> Rows:
+        rows = np.asarray(given)
         if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
             raise UsageError(
-                f"Expected the positions of the training records, int64 [k], got {rows.dtype} {rows.shape}.",
+                f"Expected the positions of the {what}, int64 [k], got {rows.dtype} {rows.shape}.",
                 remedy="Use `Membership.rows(population, model)`.",
             )
         if rows.min() < 0 or rows.max() >= len(self.population) or len(np.unique(rows)) != len(rows):
@@ -56,7 +63,7 @@ class TrainJob:
                 f"{len(rows) - len(np.unique(rows))} of them twice.",
                 remedy="Use `Membership.rows(population, model)`.",
             )
-        object.__setattr__(self, "rows", rows.astype(np.int64))
+        return rows.astype(np.int64)
 
     @cached_property
     def key(self) -> str:
@@ -80,6 +87,11 @@ class TrainJob:
         """Content hash of the recipe alone, for choices and costs that carry over to other data."""
         return content_hash(self.recipe.spec())
 
+    @cached_property
+    def asked_hash(self) -> str:
+        """Names the records in the game, so that answers for another game are never read; "" for none."""
+        return "" if self.asked is None else array_digest(self.asked)[:16]
+
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of the training."""
@@ -97,6 +109,7 @@ class JobResult:
         facts: plain values: history, seed, epochs, best_epoch, seconds, stacked_with, kernels, executor, threads, and
             not_stacked_because where a stack was refused.
         has_weights: whether the weights are in the store.
+        asked: `TrainJob.asked_hash` of the records that query sets of scope "game" were answered for.
     """
 
     key: str
@@ -104,6 +117,7 @@ class JobResult:
     scalars: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     has_weights: bool = False
+    asked: str = ""
 
     def with_scalars(self, scalars: Mapping[str, Mapping[str, Floats]]) -> JobResult:
         """This result with the answers to more query sets."""

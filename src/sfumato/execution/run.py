@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sfumato.errors import StoreMismatch
+from sfumato.errors import StoreMismatch, UsageError
 from sfumato.execution.bundles import Bundle, group, requery
 from sfumato.execution.choose import Choice, choose
 from sfumato.execution.discovery import AUTO, executor_named
@@ -133,6 +133,7 @@ class _Run:
     def go(self) -> None:
         """Reuse, ask again, train."""
         unique = list({job.key: job for job in self.jobs}.values())
+        _assert_one_game(self.jobs)
         self.recipe_of = {job.key: job.recipe_hash for job in unique}
         states = {job.key: self._state(job) for job in unique}
         todo = {state: [job for job in unique if states[job.key] == state] for state in states.values()}
@@ -161,7 +162,7 @@ class _Run:
 
     def _reuse(self, job: TrainJob) -> bool:
         try:
-            result = self.store.get(job.key, self.queries)
+            result = self.store.get(job.key, self.queries, asked=job.asked_hash)
         except StoreMismatch as error:
             self._aside(job, error)
             return False
@@ -183,7 +184,7 @@ class _Run:
             return self._reuse(job)
         if state == "needs training":
             return False
-        known = {q.key for q in self.store.queries_of(job.key)}
+        known = {q.key for q in self.store.queries_of(job.key, asked=job.asked_hash)}
         try:
             requery(job, [q for q in self.queries if q.key not in known], self.store)
         except StoreMismatch as error:
@@ -225,7 +226,7 @@ class _Run:
 
     def _wanted(self, job: TrainJob) -> list[QuerySet]:
         """The query sets asked for, and those answered before, whose answers must not be lost."""
-        return list(dict.fromkeys([*self.queries, *self.store.queries_of(job.key)]))
+        return list(dict.fromkeys([*self.queries, *self.store.queries_of(job.key, asked=job.asked_hash)]))
 
     @contextmanager
     def claim(self, bundle: Bundle) -> Iterator[Bundle | None]:
@@ -298,11 +299,12 @@ class _Run:
 
     def execution(self) -> Execution:
         """Everything, read back from the store where it was not read before."""
-        for key in self.how.keys() - self.found.keys():
-            result = self.store.get(key, self.queries)
-            if result is None:
-                raise StoreMismatch(f"Expected the result of job {key[:12]} in the store, got none.")
-            self.found[key] = result
+        for job in self.jobs:
+            if job.key in self.how and job.key not in self.found:
+                result = self.store.get(job.key, self.queries, asked=job.asked_hash)
+                if result is None:
+                    raise StoreMismatch(f"Expected the result of job {job.key[:12]} in the store, got none.")
+                self.found[job.key] = result
         missing = self.missing()
         positions = np.setdiff1d(np.arange(len(self.jobs)), np.array(missing, dtype=np.int64)).astype(np.int64)
         results = tuple(self.found[self.jobs[position].key] for position in positions)
@@ -310,6 +312,14 @@ class _Run:
         executor = "; ".join(dict.fromkeys(self.chosen)) or "nothing to train"
         spent = time.monotonic() - self.begun
         return Execution(results, positions, missing, *counts, executor, tuple(self.notices), spent)
+
+
+def _assert_one_game(jobs: Sequence[TrainJob]) -> None:
+    if len({(job.key, job.asked_hash) for job in jobs}) > len({job.key for job in jobs}):
+        raise UsageError(
+            "Expected each model to be asked about one game, got equal jobs with different `asked` records.",
+            remedy="Execute them one after the other; the models are reused.",
+        )
 
 
 def _not_stackable(job: TrainJob) -> str:

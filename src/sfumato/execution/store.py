@@ -1,6 +1,6 @@
 """Results of jobs on disk, by content hash: atomic, checked, shared by concurrent runs, and never larger than asked.
 
-    jobs/ab/abcd.../    manifest.json, logits.npz, scalars-<query set>.npz, weights.safetensors
+    jobs/ab/abcd.../    manifest.json, logits.npz, scalars-<query set>[@<records asked>].npz, weights.safetensors
     fits/ab/abcd.../    manifest.json, arrays.npz
     locks/ running/ aside/ temporary/ choices.json
 
@@ -113,13 +113,18 @@ class Store:
         manifest = read_manifest(self._job(job.key), job.key)
         if manifest is None:
             return "needs training"
-        missing = [q for q in queries if q != BASE and _scalars_file(q.key) not in manifest.files]
+        missing = [q for q in queries if q != BASE and _scalars_file(q.key, job.asked_hash) not in manifest.files]
         if not missing:
             return "ready"
         return "needs queries" if WEIGHTS in manifest.files else "needs training"
 
-    def get(self, key: str, queries: Sequence[QuerySet] = ()) -> JobResult | None:
+    def get(self, key: str, queries: Sequence[QuerySet] = (), *, asked: str = "") -> JobResult | None:
         """The stored result with the answers to these query sets (those that are there), or None.
+
+        Args:
+            key: of the job.
+            queries: query sets besides the base query.
+            asked: `TrainJob.asked_hash`, for query sets that ask only the records in the game.
 
         Raises:
             StoreMismatch: if the entry is damaged.
@@ -128,23 +133,24 @@ class Store:
         manifest = read_manifest(folder, key)
         if manifest is None:
             return None
-        names = [q.key for q in queries if _scalars_file(q.key) in manifest.files]
+        found = {q.key: name for q in queries if (name := _scalars_file(q.key, asked)) in manifest.files}
         logits = npz_arrays(read_checked(folder, LOGITS, manifest), folder / LOGITS)
         if "logits" not in logits:
             raise damaged(folder / LOGITS, "an archive without logits")
         return JobResult(
             key=key,
             logits=logits["logits"],
-            scalars={name: self._scalars(folder, name, manifest) for name in names},
+            scalars={q: npz_arrays(read_checked(folder, n, manifest), folder / n) for q, n in found.items()},
             facts=manifest.facts,
             has_weights=WEIGHTS in manifest.files,
+            asked=asked,
         )
 
     def put(self, result: JobResult, trained: Trained | None) -> None:
         """Write a result and, if `trained` has any, its weights. The caller holds the lock of the key."""
         folder, temporary = self._job(result.key), self._temporary(result.key)
         data = {LOGITS: npz_bytes({"logits": result.logits})}
-        data |= {_scalars_file(name): npz_bytes(table) for name, table in result.scalars.items()}
+        data |= {_scalars_file(name, result.asked): npz_bytes(table) for name, table in result.scalars.items()}
         for name, content in data.items():
             (temporary / name).write_bytes(content)
         files = {name: digest(content) for name, content in data.items()}
@@ -156,16 +162,16 @@ class Store:
             self._set_aside(folder, keep=False)
         publish(temporary, folder)
 
-    def add_scalars(self, key: str, scalars: Mapping[str, Mapping[str, Floats]]) -> None:
-        """Add answers to further query sets. The caller holds the lock of the key."""
+    def add_scalars(self, key: str, scalars: Mapping[str, Mapping[str, Floats]], *, asked: str = "") -> None:
+        """Add answers to further query sets; `asked` as for `get`. The caller holds the lock of the key."""
         folder = self._job(key)
         manifest = read_manifest(folder, key)
         if manifest is None:
             raise damaged(folder / MANIFEST, "no result to add answers to")
         for name, table in scalars.items():
-            content = npz_bytes(table)
-            write_atomic(folder / _scalars_file(name), content)
-            manifest.files[_scalars_file(name)] = digest(content)
+            content, file = npz_bytes(table), _scalars_file(name, asked)
+            write_atomic(folder / file, content)
+            manifest.files[file] = digest(content)
         write_manifest(folder, manifest)
 
     def weights(self, key: str) -> Trained | None:
@@ -187,12 +193,12 @@ class Store:
                 return None
             raise
 
-    def queries_of(self, key: str) -> list[QuerySet]:
-        """The query sets, besides the base query, whose answers are stored."""
+    def queries_of(self, key: str, *, asked: str = "") -> list[QuerySet]:
+        """The query sets, besides the base query, whose answers are stored; of games, those of the records `asked`."""
         manifest = read_manifest(self._job(key), key)
         names = [] if manifest is None else [n for n in manifest.files if n.startswith("scalars-")]
-        parts = [name.removeprefix("scalars-").removesuffix(".npz").rpartition("-x") for name in names]
-        return [QuerySet(augmentation, int(repeats)) for augmentation, _, repeats in parts]
+        parts = [name.removeprefix("scalars-").removesuffix(".npz").partition("@") for name in names]
+        return [QuerySet.from_key(query) for query, _, records in parts if records in ("", asked)]
 
     def get_fit(self, key: str) -> dict[str, Floats] | None:
         """The arrays of a fit, or None.
@@ -278,9 +284,6 @@ class Store:
             shutil.rmtree(place)
         return place
 
-    def _scalars(self, folder: Path, name: str, manifest: Manifest) -> dict[str, Floats]:
-        return npz_arrays(read_checked(folder, _scalars_file(name), manifest), folder / _scalars_file(name))
-
     def _weight_files(self) -> list[_WeightFile]:
         found = []
         for path in (self.root / "jobs").glob(f"*/*/{WEIGHTS}"):
@@ -313,5 +316,6 @@ class _WeightFile(NamedTuple):
     path: Path
 
 
-def _scalars_file(name: str) -> str:
-    return f"scalars-{name}.npz"
+def _scalars_file(name: str, asked: str) -> str:
+    whole = QuerySet.from_key(name).scope == "all"
+    return f"scalars-{name}.npz" if whole else f"scalars-{name}@{asked}.npz"

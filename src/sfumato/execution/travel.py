@@ -32,6 +32,7 @@ class Parcel(NamedTuple):
     seed: int
     dtype: str
     label: str
+    asked: np.ndarray | None
     key: str
     recipe_hash: str
 
@@ -95,7 +96,7 @@ def read_population(folder: Path) -> Population:
 def packed(bundle: Bundle, folder: Path) -> BundleParcel:
     """A bundle whose population lies in `folder`."""
     jobs = tuple(
-        Parcel(job.recipe, str(folder), job.rows, job.seed, job.dtype, job.label, job.key, job.recipe_hash)
+        Parcel(job.recipe, str(folder), job.rows, job.seed, job.dtype, job.label, job.asked, job.key, job.recipe_hash)
         for job in bundle.jobs
     )
     queries = {job.key: list(bundle.queries.get(job.key, ())) for job in bundle.jobs}
@@ -127,7 +128,8 @@ class ArrivedJob(TrainJob):
 
 def _job(parcel: Parcel, population: Population) -> TrainJob:
     given = (parcel.key, parcel.recipe_hash)
-    return ArrivedJob(parcel.recipe, population, parcel.rows, parcel.seed, parcel.dtype, parcel.label, given=given)
+    own = (parcel.rows, parcel.seed, parcel.dtype, parcel.label, parcel.asked)
+    return ArrivedJob(parcel.recipe, population, *own, given=given)
 
 
 def plain_error(error: Exception) -> dict[str, Any]:
