@@ -13,6 +13,7 @@ from torch import nn
 import sfumato.defences
 from sfumato.canonical import canonical_json
 from sfumato.models.mlp import MLP
+from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
 from sfumato.training.defence import Batch, Defence, chain, composed_loss, configured
 from sfumato.training.draws import Draws
@@ -28,7 +29,7 @@ HEADS = {"multiclass": CLASSES, "binary": 1}
 def files(tmp_path, monkeypatch) -> None:
     """Where examples look for their files: weights, of the network of `test_the_prepared_network_...`."""
     monkeypatch.chdir(tmp_path)
-    save_file(MLP(hidden=(8,)).build((6,), 3).state_dict(), tmp_path / "weights.safetensors")
+    save_file(ResidualNet(width=8, blocks=1).build((6,), 3).state_dict(), tmp_path / "weights.safetensors")
 
 
 @pytest.fixture(params=DEFENCES)
@@ -165,7 +166,7 @@ def test_the_input_batch_is_not_changed(defence):
 
 
 def test_the_prepared_network_and_the_guarded_answers_keep_their_shape(defence):
-    model = defence.prepare(MLP(hidden=(8,)).build((6,), 3)).eval()
+    model = defence.prepare(ResidualNet(width=8, blocks=1).build((6,), 3)).eval()
     assert isinstance(model, nn.Module)
     logits = model(torch.rand(4, 6))
     assert logits.shape == (4, 3)

@@ -20,7 +20,7 @@ from sfumato.defences.early_stopping import EarlyStopping
 from sfumato.defences.pretrained import UNSEEN, Pretrained
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotPrivateError, UsageError
-from sfumato.models.mlp import MLP
+from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
 from sfumato.training.defence import Defence
 from sfumato.training.preparation import Assignment, LoopOptions
@@ -30,7 +30,7 @@ from sfumato.training.trained import Trained
 
 DEFENCES = discover(sfumato.defences, Defence)
 PRIVATE = DPSGD.example()
-TASK = Task(model=MLP(hidden=(4,)), epochs=1, batch_size=8, optimizer=Optimizer(lr=0.1))
+TASK = Task(model=ResidualNet(width=4, blocks=1), epochs=1, batch_size=8, optimizer=Optimizer(lr=0.1))
 
 
 def population(**more) -> Population:

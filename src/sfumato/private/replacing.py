@@ -40,18 +40,27 @@ def fixed(model: nn.Module) -> nn.Module:
 def fixed_with_changes(model: nn.Module) -> tuple[nn.Module, list[Replaced]]:
     """As `fixed`, and what was changed."""
     _refuse_lazy(model)
-    found, changes = copy.deepcopy(model), []
-    for name, part in list(found.named_modules()):
-        new = _in_place_of(part)
+    return repair(copy.deepcopy(model))
+
+
+def repair(model: nn.Module) -> tuple[nn.Module, list[Replaced]]:
+    """As `fixed`, in the network itself: scale and shift stay the same tensors. Also tells what was changed."""
+    _refuse_lazy(model)
+    changes: list[Replaced] = []
+    made: dict[int, nn.Module] = {}
+    for name, part in list(model.named_modules(remove_duplicate=False)):
+        new = made.get(id(part)) or _in_place_of(part)
         if new is None:
             continue
-        changes.append(Replaced(name or "the network itself", _called(part), _called(new)))
+        if id(part) not in made:
+            changes.append(Replaced(name or "the network itself", _called(part), _called(new)))
+        made[id(part)] = new
         if not name:
-            found = new
+            model = new
         else:
             parent, _, last = name.rpartition(".")
-            setattr(found.get_submodule(parent), last, new)
-    return found, changes
+            setattr(model.get_submodule(parent), last, new)
+    return model, changes
 
 
 def groups_for(channels: int) -> int:

@@ -1,0 +1,118 @@
+"""What the defences share that put solvers, or noise, into the residual blocks of whatever network the recipe has."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.accounting.mechanisms.base import Mechanism
+from sfumato.errors import NotPrivateError, UsageError
+from sfumato.models.head import head_name
+from sfumato.private.plan import Plan
+from sfumato.sde.block import Schedule, SDEBlock
+from sfumato.sde.finding.observing import made_up
+from sfumato.sde.replace import Replacement
+from sfumato.sde.streams import StreamLayer
+from sfumato.training.defence import Defence
+from sfumato.validate import one_of
+
+FINETUNE = ("all", "block-and-head")
+
+
+@dataclass(frozen=True)
+class GradientStop:
+    """A hook before a layer: from a share of the training on, no gradient passes to what runs before.
+
+    Args:
+        start: the share, in [0, 1).
+    """
+
+    start: float
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Detached inputs, or None to leave them."""
+        if not isinstance(layer, StreamLayer) or layer.progress < self.start:
+            return None
+        return tuple(value.detach() if isinstance(value, torch.Tensor) else value for value in inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropIn(Defence):
+    """Residual blocks are swapped after the inner defence has prepared its network, given weights included.
+
+    Args:
+        where: "last-block", "last-stage", "all", or names of modules with commas between them.
+        start: share of the training in which the network is the old one; what was learned until then stays.
+        finetune: "all", or "block-and-head": from `start` on, what runs before the first swapped block stays as it is.
+        convert_norm: whether batch normalisation becomes group normalisation.
+    """
+
+    where: str = "all"
+    start: float = 0.0
+    finetune: str = "all"
+    convert_norm: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("finetune", self.finetune, FINETUNE)
+        if not self.where.strip():
+            raise UsageError("Expected `where` to name blocks, got nothing.", remedy='Use "all".')
+        self.schedule()
+
+    @abstractmethod
+    def swap(self, model: nn.Module, example: torch.Tensor) -> Replacement:
+        """The network with its blocks swapped; an example batch comes along."""
+
+    def schedule(self) -> Schedule:
+        """Of steps and noise while training."""
+        return Schedule(start=self.start)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        return self._prepared(model, made_up(model))
+
+    def prepare_for(self, model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        return self._prepared(model, made_up(model, shape))
+
+    def stages(self, plan: Plan) -> tuple[Mechanism, ...]:
+        if self.start > 0:
+            raise NotPrivateError(
+                f"Expected the same steps from beginning to end under a private update, got {self.name} with "
+                f"start={self.start}: each example's gradient is followed by rules learned at the first step.",
+                remedy="Use start=0, or `inner=Pretrained(...)` for weights of public data.",
+            )
+        return ()
+
+    def _prepared(self, model: nn.Module, example: torch.Tensor) -> nn.Module:
+        done = self.swap(model, example)
+        if self.finetune == "all":
+            return done.model
+        first = done.blocks()[0]
+        first.register_forward_pre_hook(GradientStop(self.start))
+        if self.start == 0:
+            _freeze_before(first, done.model, example)
+        return done.model
+
+
+def _freeze_before(first: SDEBlock, model: nn.Module, example: torch.Tensor) -> None:
+    """Parameters that run before the first block and nowhere behind it ask for no gradient; the head always does."""
+    used: set[int] = set()
+    behind = list(_parameters_behind(first, model, example))
+    used.update(id(parameter) for parameter in behind)
+    head = {id(parameter) for parameter in model.get_submodule(head_name(model)).parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in used | head)
+
+
+def _parameters_behind(first: SDEBlock, model: nn.Module, example: torch.Tensor) -> Sequence[nn.Parameter]:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        found = torch.autograd.grad(model(example).sum(), parameters, allow_unused=True)
+    for part, mode in modes:
+        part.training = mode
+    return [parameter for parameter, gradient in zip(parameters, found, strict=True) if gradient is not None]
