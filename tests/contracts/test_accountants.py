@@ -74,6 +74,7 @@ def test_nobody_is_below_the_tight_one(accountant):
 @pytest.mark.parametrize("kind", mechanisms().values(), ids=lambda k: k.name)
 def test_each_mechanism_is_covered_or_refused_with_a_reason(accountant, kind):
     facts = {"noise_multiplier": 1.0, "steps": 10, "sample_rate": 0.01, "units": 1000, "max_batch_size": 20}
+    facts |= {"label_epsilon": 0.5, "classes": 10}
     for relation in kind.adjacencies:
         one = kind.from_plain(facts | {"kind": kind.name, "adjacency": relation})
         if accountant.why_not(one) is None:
@@ -87,5 +88,6 @@ def test_each_mechanism_is_covered_or_refused_with_a_reason(accountant, kind):
 def test_the_default_covers_everything():
     for kind in mechanisms().values():
         facts = {"noise_multiplier": 1.0, "steps": 1, "sample_rate": 0.1, "units": 10, "max_batch_size": 2}
+        facts |= {"label_epsilon": 0.5, "classes": 10}
         for relation in kind.adjacencies:
             assert PLD().why_not(kind.from_plain(facts | {"kind": kind.name, "adjacency": relation})) is None

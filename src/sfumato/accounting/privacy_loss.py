@@ -91,6 +91,31 @@ def replaced_gaussian(noise: float, rate: float, interval: float) -> Losses:
     return Losses(loss, loss)
 
 
+def randomised_response(epsilon: float, classes: int, interval: float, *, special: bool) -> Losses:
+    """Losses of one answer about a label that is replaced by another one, or by none.
+
+    The label is answered with probability e^epsilon / (e^epsilon + k - 1), each other one with probability
+    1 / (e^epsilon + k - 1); where there is no label, each with probability 1 / k. Losses are rounded up.
+
+    Args:
+        epsilon: of the answer, above 0.
+        classes: k, from 2.
+        interval: grid unit.
+        special: whether one side has no label.
+    """
+    log_total = float(np.logaddexp(epsilon, math.log(classes - 1)))
+    own, other = math.exp(epsilon - log_total), math.exp(-log_total)
+    if not special:
+        loss = _rounded_up([epsilon, 0.0, -epsilon], [own, (classes - 2) * other, other], interval)
+        return Losses(loss, loss)
+    values = [epsilon - log_total + math.log(classes), math.log(classes) - log_total]
+    without = [1 / classes, 1 - 1 / classes]
+    return Losses(
+        _rounded_up(values, [own, (classes - 1) * other], interval),
+        _rounded_up([-value for value in values], without, interval),
+    )
+
+
 def mixed(first: Losses, second: Losses, weight: float) -> Losses:
     """Losses of a step that is the `first` with probability `weight`, else the `second`, and says which."""
     removed = _joined(first.removed, second.removed, weight)
@@ -109,6 +134,14 @@ def trimmed(loss: StepLoss, mass: float) -> StepLoss:
     masses[0] += loss.masses[:bottom].sum()
     beyond = float(loss.masses[top:].sum())
     return StepLoss(loss.interval, loss.positions[bottom:top], masses, loss.infinite + beyond)
+
+
+def _rounded_up(values: list[float], masses: list[float], interval: float) -> StepLoss:
+    """A few losses with their masses, each on the next grid point above."""
+    positions, where = np.unique(np.ceil(np.array(values) / interval).astype(np.int64), return_inverse=True)
+    together = np.zeros(len(positions))
+    np.add.at(together, where, masses)
+    return StepLoss(interval, positions, together, 0.0)
 
 
 def _joined(first: StepLoss, second: StepLoss, weight: float) -> StepLoss:

@@ -51,7 +51,7 @@ def tpr_bound(of: Guarantee | Sequence[Mechanism], fprs: npt.ArrayLike, group_si
     running = [mechanism for mechanism in mechanisms if mechanism.steps]
     if not running:
         return rates
-    if any(mechanism.noise_multiplier == 0 for mechanism in running):
+    if any(mechanism.silent for mechanism in running):
         return np.ones_like(rates)
     epsilons, deltas = lines(PLD().composed(running, _RESOLVED))
     for _ in range(group_size):

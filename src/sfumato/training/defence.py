@@ -1,7 +1,8 @@
-"""What a defence is: up to nine parts, each of them optional, each written once per method.
+"""What a defence is: up to ten parts, each of them optional, each written once per method.
 
     configure the task · prepare the model · transform the batch · per-example loss · update · what came earlier ·
-    stages before the first step, with a layer they fit · guard on answers
+    stages before the first step, with a layer they fit · release of the records in place of themselves ·
+    guard on answers
 
 A defence wraps an inner one, part by part. It never runs an attack.
 """
@@ -22,6 +23,7 @@ from sfumato.data.population import Population
 from sfumato.errors import NotPrivateError, UsageError
 from sfumato.private.noise.source import NoiseSource
 from sfumato.private.plan import Plan
+from sfumato.private.release import Release
 from sfumato.training.draws import Draws
 from sfumato.training.task import Task
 
@@ -120,6 +122,34 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """
         return None
 
+    def release(self, population: Population) -> Release | None:
+        """What this part releases of the training records in place of themselves, or None.
+
+        It happens once, before anything else reads them. All that follows sees `released` alone, and is ordinary
+        training. Only one part of a chain may do it, and none under a private update. Its `front`, if any, is made of
+        public numbers: it is not fitted, and stands before the release as it stands before each query.
+
+        Args:
+            population: for the unit of privacy and the number of classes; nothing else may be taken from it.
+
+        Raises:
+            NotPrivateError: if this part cannot protect the population's unit.
+        """
+        return None
+
+    def released(self, records: Batch, population: Population, source: NoiseSource) -> Batch:
+        """Noisy copies of training records, drawn through the mechanisms of `release`: its only use of them.
+
+        Args:
+            records: of one model, behind the `front`: `x` float32 [k, *shape], `targets` rows of one 1 [k, classes].
+            population: as for `release`.
+            source: of all noise.
+
+        Returns:
+            [copies * k, *shape] and [copies * k, classes], copy after copy.
+        """
+        raise UsageError(f"Expected a part that releases records, got {self.name}, which has no `released`.")
+
     def fit_front(self, layer: nn.Module, batches: Iterable[torch.Tensor], plan: Plan, source: NoiseSource) -> None:
         """Fit the layer in place. What it learns of the records goes through the mechanisms of `stages`, all of it.
 
@@ -181,7 +211,8 @@ def update_of(defence: Defence, population: Population) -> Plan | None:
 
     Raises:
         UsageError: if two parts claim the update.
-        NotPrivateError: if a part of the chain makes one example's loss depend on others under a private update.
+        NotPrivateError: if a part of the chain makes one example's loss depend on others under a private update, or
+            has released the records before it.
     """
     parts = chain(defence)
     claims = [(part, plan) for part in parts if (plan := part.plan(population)) is not None]
@@ -199,9 +230,37 @@ def update_of(defence: Defence, population: Population) -> Plan | None:
                 f"{part.couples}.",
                 remedy=f"Leave {part.name} out.",
             )
+        if part.release(population) is not None:
+            raise NotPrivateError(
+                f"Expected one claim of privacy, got {part.name}, which releases the records once, and "
+                f"{claims[0][0].name}, whose noise would protect what was released already.",
+                remedy=f"Leave one of them out: behind {part.name} any ordinary training keeps the guarantee.",
+            )
     claimed, plan = claims[0]
     stages = tuple(mechanism for part in parts for mechanism in part.stages(plan))
     return claimed.plan(population, stages) if stages else plan
+
+
+class Releasing(NamedTuple):
+    """A release, and the part of the defence that makes it."""
+
+    release: Release
+    part: Defence
+
+
+def release_of(defence: Defence, population: Population) -> Releasing | None:
+    """What the chain releases in place of the training records, or None.
+
+    Raises:
+        UsageError: if two parts release them.
+    """
+    found = [Releasing(made, part) for part in chain(defence) if (made := part.release(population)) is not None]
+    if len(found) > 1:
+        raise UsageError(
+            f"Expected one release of the records, got {' and '.join(each.part.name for each in found)}.",
+            remedy="Keep one of them.",
+        )
+    return found[0] if found else None
 
 
 def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:

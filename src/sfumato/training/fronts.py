@@ -98,6 +98,11 @@ def fitted_front(
     return front.layer.requires_grad_(False).eval()
 
 
+def public_front(front: Front | None) -> nn.Module | None:
+    """The layer of a part that releases the records behind it: public numbers alone, so that nothing is fitted."""
+    return None if front is None else front.layer.requires_grad_(False).eval()
+
+
 def refuse_uncharged(defence: Defence, plan: Plan, *, charged: bool) -> None:
     """A ledger that is told of steps alone would not hear of what else is released.
 

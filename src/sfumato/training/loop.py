@@ -183,7 +183,7 @@ class _Training:
         for model, loss in enumerate(validation_losses(self.run)):
             if not self._stopped(model) and loss < self.best_loss[model]:
                 self.best_loss[model], self.best_epoch[model] = loss, self.epoch
-                self.best[model] = self.run.stack.state(model)
+                self.best[model] = self.run.state(model)
 
     def _stopped(self, model: int) -> bool:
         patience = self.run.task.patience
@@ -205,7 +205,7 @@ class _Training:
     def _results(self, seconds: float) -> list[Trained]:
         run = self.run
         with self._averaged():
-            last = [run.stack.state(model) for model in range(run.stack.models)]
+            last = [run.state(model) for model in range(run.stack.models)]
         states = [best if best is not None else state for best, state in zip(self.best, last, strict=True)]
         return [
             Trained(
@@ -223,7 +223,7 @@ class _Training:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"state.{k}": v for k, v in self.run.stack.module.state_dict().items()}
-        tensors |= {f"average.{i}": value for i, value in enumerate(self.average)}
+        tensors |= {f"average.{i}": value for i, value in enumerate(self.average)} | dict(self.run.kept)
         for index, parameter in enumerate(self.parameters):
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,11 +20,12 @@ from sfumato.models.standardise import Standardise
 from sfumato.private.plan import Plan
 from sfumato.private.session import Charge
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Defence, PerExampleLoss, chain, composed_loss, earlier_of
+from sfumato.training.defence import Defence, PerExampleLoss, Releasing, chain, composed_loss, earlier_of, release_of
 from sfumato.training.draws import Draws
 from sfumato.training.features import Inputs, input_shape
-from sfumato.training.fronts import behind, fitted_front, front_of, refuse_uncharged, stage_events
+from sfumato.training.fronts import behind, fitted_front, front_of, public_front, refuse_uncharged, stage_events
 from sfumato.training.losses import task_loss
+from sfumato.training.releases import Arrays, only_released, refuse_charge, release_events
 from sfumato.training.scaling import public_scaling
 from sfumato.training.stacking import ModelStack, build_stack
 from sfumato.training.task import Task
@@ -76,6 +77,8 @@ class Prepared:
     """Everything that is fixed before the first step of M models. Row tensors are int64 [M, ...] into `x`.
 
     `x` are inputs of the networks of the stack: behind fixed features, and behind `front`, which is not in the stack.
+    Where the defence releases the records, `x` and `targets` are what was released, and nothing else. `kept` are
+    tensors that a checkpoint must hold, because a training that goes on cannot make them again.
     """
 
     task: Task
@@ -89,6 +92,7 @@ class Prepared:
     validation_rows: torch.Tensor
     views: Sequence[PrivateView]
     front: nn.Module | None = None
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def state(self, model: int) -> dict[str, torch.Tensor]:
         """The state of one model of the stack as `assemble` builds it: with the fitted layer in front, if any."""
@@ -126,15 +130,38 @@ def prepare(
     for view in views:
         view.history = earlier + view.history
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
+    releasing = release_of(defence, population) if plan is None else None
     fit, validation = _split_rows(task, views, draws)
-    _note_reads(views, task, defence, plan, options)
+    _note_reads(views, task, defence, plan, releasing, options)
     inputs = Inputs(population, task.features)
     front = front_of(defence, inputs.shape)
-    rows, seed, release = fit[0].numpy(), draws.seeds[0], options.release
-    fitted = fitted_front(front, plan, views[0], inputs, rows, seed, release=release, checkpoint=options.checkpoint)
+    if releasing is None:
+        rows, seed, release = fit[0].numpy(), draws.seeds[0], options.release
+        fitted = fitted_front(front, plan, views[0], inputs, rows, seed, release=release, checkpoint=options.checkpoint)
+    else:
+        fitted = public_front(front)
     x = inputs.all(fitted).to(options.dtype)
     targets = torch.eye(population.classes, dtype=options.dtype)[torch.from_numpy(population.label_array)]
-    shape, classes = behind(front, inputs.shape), population.classes
+    arrays = Arrays(x, targets, fit, validation, {})
+    if releasing is not None:  # from here on nobody sees the records
+        arrays = only_released(
+            releasing, arrays, population, draws.seeds, release=options.release, checkpoint=options.checkpoint
+        )
+    return _stacked(task, defence, arrays, behind(front, inputs.shape), draws, views, fitted, options)
+
+
+def _stacked(
+    task: Task,
+    defence: Defence,
+    arrays: Arrays,
+    shape: tuple[int, ...],
+    draws: Draws,
+    views: Sequence[PrivateView],
+    front: nn.Module | None,
+    options: LoopOptions,
+) -> Prepared:
+    """Build the networks for inputs of this shape, and stack them."""
+    x, fit, classes = arrays.x, arrays.fit_rows, arrays.targets.shape[1]
     networks = [_network(task, defence, shape, classes, seed).to(options.dtype) for seed in draws.seeds]
     if task.standardise:
         for network, rows in zip(networks, fit, strict=True):
@@ -143,24 +170,41 @@ def prepare(
     if options.on_kernels is not None and stack.kernels:
         options.on_kernels(dict(stack.kernels))
     return Prepared(
-        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, targets, fit, validation, views,
-        fitted,
+        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, arrays.targets, fit,
+        arrays.validation_rows, views, front, arrays.kept,
     )  # fmt: skip
 
 
 def _note_reads(
-    views: Sequence[PrivateView], task: Task, defence: Defence, plan: Plan | None, options: LoopOptions
+    views: Sequence[PrivateView],
+    task: Task,
+    defence: Defence,
+    plan: Plan | None,
+    releasing: Releasing | None,
+    options: LoopOptions,
 ) -> None:
     """Write every read that is about to happen into each history."""
     for view in views:
         if plan is not None:
             refuse_uncharged(defence, plan, charged=options.charge is not None)
-        for event in reads(task, defence, plan, len(view), audit_only=not options.release):
+        if releasing is not None:
+            refuse_charge(releasing, charged=options.charge is not None)
+        for event in reads(task, defence, plan, len(view), audit_only=not options.release, releasing=releasing):
             view.note(event.stage, event.purpose, mechanism=event.mechanism)
 
 
-def reads(task: Task, defence: Defence, plan: Plan | None, records: int, *, audit_only: bool) -> list[Event]:
+def reads(
+    task: Task,
+    defence: Defence,
+    plan: Plan | None,
+    records: int,
+    *,
+    audit_only: bool,
+    releasing: Releasing | None = None,
+) -> list[Event]:
     """The reads of a training, in order: stages before the first step, the steps, and what is not private.
+
+    After a release nothing reads the records: steps, validation scores and scaling see what was released.
 
     Args:
         task: as the defence has configured it.
@@ -168,7 +212,10 @@ def reads(task: Task, defence: Defence, plan: Plan | None, records: int, *, audi
         plan: of a private update, or None.
         records: how many are read.
         audit_only: whether the noise comes from a seed.
+        releasing: what takes the place of the records, if anything does.
     """
+    if releasing is not None:
+        return release_events(releasing, records, audit_only=audit_only)
     others = [Event("training", purpose, records) for purpose in other_reads(task)]
     if plan is None:
         return [Event("training", f"ordinary training, up to {task.epochs} epochs", records), *others]
@@ -184,16 +231,17 @@ def other_reads(task: Task) -> tuple[str, ...]:
     return tuple(purpose for purpose, happens in asked if happens)
 
 
-def foreseen(task: Task, defence: Defence, population: Population, plan: Plan) -> History:
+def foreseen(task: Task, defence: Defence, population: Population, plan: Plan | None) -> History:
     """The history that a private training will have, before it runs: for a plan, and never for weights.
 
     Args:
         task: as the defence has configured it.
         defence: of the training.
         population: all records; none is read.
-        plan: of the update.
+        plan: of the update, or None: of a release, or of an ordinary training.
     """
-    events = reads(task, defence, plan, len(population), audit_only=True)
+    releasing = release_of(defence, population) if plan is None else None
+    events = reads(task, defence, plan, len(population), audit_only=True, releasing=releasing)
     return earlier_of(defence) + History((*population.events, *events))
 
 

@@ -39,7 +39,7 @@ class Accountant(ABC):
                 raise NotApplicable(reason, remedy="Use the PLD accountant.")
         if not running:
             return 0.0
-        if any(mechanism.noise_multiplier == 0 for mechanism in running):
+        if any(mechanism.silent for mechanism in running):
             return math.inf
         return self._epsilon(running, delta)
 

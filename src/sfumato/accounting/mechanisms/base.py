@@ -20,11 +20,10 @@ if TYPE_CHECKING:  # accountants need them, plans do not, and importing them tak
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism(ABC):
-    """Noisy sums of clipped contributions, `steps` times. Fields are public facts.
+    """What is released of private records, `steps` times. Fields are public facts.
 
     Args:
-        noise_multiplier: standard deviation of the noise over the clipping norm, for every adjacency. 0 is no noise.
-        steps: how many noisy sums are released.
+        steps: how many times.
         adjacency: the neighbouring relation.
     """
 
@@ -32,14 +31,11 @@ class Mechanism(ABC):
     sampler: ClassVar[str] = ""
     adjacencies: ClassVar[tuple[Adjacency, ...]] = tuple(Adjacency)
 
-    noise_multiplier: float
     steps: int
     adjacency: Adjacency
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency.named(self.adjacency))
-        number("noise_multiplier", self.noise_multiplier)
-        at_least("noise_multiplier", self.noise_multiplier, 0)
         whole("steps", self.steps)
         at_least("steps", self.steps, 0)
         if self.adjacency not in self.adjacencies:
@@ -48,6 +44,11 @@ class Mechanism(ABC):
                 f"{self.why_not(self.adjacency)}.",
                 remedy="Choose another neighbouring relation or another sampler.",
             )
+
+    @property
+    @abstractmethod
+    def silent(self) -> bool:
+        """Whether it adds no noise at all, so that it bounds nothing."""
 
     @property
     def kind(self) -> str:
@@ -110,6 +111,28 @@ class Mechanism(ABC):
                 remedy="Use a mechanism that sfumato wrote.",
             )
         return cls(**{name: plain[name] for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisySum(Mechanism):
+    """Noisy sums of clipped contributions, `steps` times.
+
+    Args:
+        noise_multiplier: standard deviation of the noise over the clipping norm, for every adjacency. 0 is no noise.
+        steps: how many noisy sums are released.
+        adjacency: the neighbouring relation.
+    """
+
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        number("noise_multiplier", self.noise_multiplier)
+        at_least("noise_multiplier", self.noise_multiplier, 0)
+        super().__post_init__()
+
+    @property
+    def silent(self) -> bool:
+        return self.noise_multiplier == 0
 
 
 def number(name: str, value: object) -> None:

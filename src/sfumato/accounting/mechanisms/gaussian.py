@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
-from sfumato.accounting.mechanisms.base import Mechanism
+from sfumato.accounting.mechanisms.base import NoisySum
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Mechanism):
+class Gaussian(NoisySum):
     """Gaussian noise without sampling (Dwork and Roth 2014, appendix A; Balle and Wang 2018)."""
 
     name: ClassVar[str] = "gaussian"

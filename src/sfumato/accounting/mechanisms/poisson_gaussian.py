@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
-from sfumato.accounting.mechanisms.base import Mechanism, rate
+from sfumato.accounting.mechanisms.base import NoisySum, rate
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoissonGaussian(Mechanism):
+class PoissonGaussian(NoisySum):
     """Each unit takes part in each step by its own coin (Abadi et al. 2016; Zhu, Dong and Wang 2022).
 
     Args:

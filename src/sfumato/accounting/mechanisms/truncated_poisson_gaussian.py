@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sfumato.accounting.adjacency import Adjacency
-from sfumato.accounting.mechanisms.base import Mechanism, rate, whole
+from sfumato.accounting.mechanisms.base import NoisySum, rate, whole
 from sfumato.validate import at_least
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruncatedPoissonGaussian(Mechanism):
+class TruncatedPoissonGaussian(NoisySum):
     """Poisson sampling; a sample above `max_batch_size` is cut to a random part of that size (arXiv 2508.15089).
 
     Args:
