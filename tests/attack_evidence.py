@@ -5,10 +5,20 @@ import numpy as np
 from sfumato.attacks.evidence import Evidence
 from sfumato.data.records import ArrayRecords
 from sfumato.models.mlp import MLP
-from sfumato.targets.answers import Answers
+from sfumato.targets.answers import Answers, logit_scaled, statistic
 from sfumato.targets.queries import QuerySet
 
 KEYS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
+DRAWN = QuerySet("none", 16)
+GRADIENTS = QuerySet(noise="off", signal="gradient-norm")
+
+
+def answered(labels, logits, scalars=None):
+    """Answers with what attacks on random models and on weights read besides: surer is steadier, and flatter."""
+    sure = np.clip(logit_scaled(logits, labels), -50, 50)[..., None]
+    drawn = {name: statistic(name, logits, labels)[..., None] for name in KEYS} | {"deviation": np.exp(-0.3 * sure)}
+    gradients = {"gradient_norm": np.exp(-np.logaddexp(0, sure))}
+    return Answers(labels, logits, {DRAWN.key: drawn, GRADIENTS.key: gradients, **(scalars or {})})
 
 
 def paired_membership(rng, models, records):
@@ -57,7 +67,9 @@ def synthetic(
     for table in scalars.values():
         for name in ("log_confidence", "log_confidence_t2"):
             table[name] = -np.logaddexp(0, -table[name])
-    answers = Answers(labels, logits, scalars)
+        table["deviation"] = np.exp(-0.3 * (table["hinge"] + rng.normal(size=table["hinge"].shape)))
+        table["gradient_norm"] = np.exp(-table["hinge"])
+    answers = answered(labels, logits, scalars)
     features = rng.normal(size=(n, 5)) + difficulty[:, None]
     evidence = Evidence(
         labels=labels,
@@ -81,8 +93,8 @@ def with_logits(evidence, change):
     target, references = evidence.target, evidence.references
     return replace(
         evidence,
-        target=Answers(target.labels, change(target.logits)),
-        references=Answers(references.labels, change(references.logits)),
+        target=answered(target.labels, change(target.logits)),
+        references=answered(references.labels, change(references.logits)),
     )
 
 
@@ -93,3 +105,4 @@ def auc(scores, members):
 
 
 MIRROR_TWICE = QuerySet("mirror", 2)
+MIRROR_GRADIENTS = QuerySet("mirror", noise="off", signal="gradient-norm")

@@ -18,8 +18,10 @@ from sfumato.attacks.membership.bavaria import BaVarIA, BaVarIAOffline
 from sfumato.attacks.membership.calibration import Calibration
 from sfumato.attacks.membership.confidence import Confidence
 from sfumato.attacks.membership.entropy import Entropy
+from sfumato.attacks.membership.gradient_norm import GradientNorm
 from sfumato.attacks.membership.lira import LiRAOffline, LiRAOnline
 from sfumato.attacks.membership.modified_entropy import ModifiedEntropy
+from sfumato.attacks.membership.predictive_variance import PredictiveVariance
 from sfumato.attacks.membership.quantile import Quantile
 from sfumato.attacks.membership.rmia import RMIA
 from sfumato.attacks.membership.shadow_classifier import ShadowClassifier
@@ -47,6 +49,8 @@ OPTIONS = [
     Base(online=False, temperature=1),
     Quantile(learner="network"),
     Quantile(head="pinball", levels=5),
+    PredictiveVariance(calibrated=False),
+    *(GradientNorm(calibration=c) for c in ("difficulty", "none")),
 ]
 FITTED = ("shadow-classifier", "quantile")
 ALL = [attack() for attack in attacks().values()] + OPTIONS
@@ -102,11 +106,11 @@ def test_same_seed_same_scores_and_no_global_random_state(attack, evidence):
 
 
 @pytest.mark.parametrize("attack", [a for a in ALL if a.name not in FITTED], ids=label)
-def test_permuting_records_permutes_scores(attack, evidence):
+def test_permuting_records_permutes_scores(attack, evidence, attack_evidence):
     order = np.random.default_rng(0).permutation(evidence.n)
 
     def shuffled(answers):
-        return type(answers)(answers.labels[order], answers.logits[:, order])
+        return attack_evidence.answered(answers.labels[order], answers.logits[:, order])
 
     permuted = replace(
         evidence,
@@ -142,13 +146,13 @@ def test_only_declared_evidence_is_read(attack, evidence):
 
 
 @pytest.mark.parametrize("attack", [a for a in ALL if a.needs().references == "out"], ids=label)
-def test_offline_attacks_never_read_answers_of_models_trained_on_the_record(attack, evidence):
+def test_offline_attacks_never_read_answers_of_models_trained_on_the_record(attack, evidence, attack_evidence):
     if getattr(attack, "a", 0.0) is None:
         attack = replace(attack, a=0.3)  # the choice of `a` plays the game on references, members included
     game = evidence.game
     logits = evidence.references.logits.copy()
     logits[evidence.membership] += 7 * np.random.default_rng(1).normal(size=logits[evidence.membership].shape)
-    changed = replace(evidence, references=type(evidence.references)(evidence.labels, logits))
+    changed = replace(evidence, references=attack_evidence.answered(evidence.labels, logits))
     np.testing.assert_array_equal(play(attack, evidence)[game], play(attack, changed)[game])
 
 
@@ -195,7 +199,7 @@ def test_bad_options_are_refused(cls):
 @every_attack
 def test_repeated_and_augmented_queries_are_used_or_refused_with_a_reason(attack, attack_evidence):
     queries = attack_evidence.MIRROR_TWICE
-    full, _ = attack_evidence.synthetic(query_sets=(queries,))
+    full, _ = attack_evidence.synthetic(query_sets=(queries, attack_evidence.MIRROR_GRADIENTS))
     full = replace(full, kind="image" if attack.name != "quantile" else "table")
     many = replace(attack, queries=2, augmentation="mirror")
     reasons = many.applies_to(full.restricted_to(many.needs()))

@@ -130,6 +130,10 @@ def why_not(needs: Needs, evidence: Evidence) -> tuple[str, ...]:
         reasons.append("needs the records themselves, got answers only")
     if needs.queries != BASE and needs.queries.key not in evidence.target.scalars:
         reasons.append(f"needs answers to the queries {needs.queries.key}, which this target did not give")
+    if evidence.target.scalars.get(needs.queries.key, True) == {}:
+        reasons.append(f"needs a network that draws nothing out of sight for the queries {needs.queries.key}")
+    if needs.public and needs.queries.scope == "game":
+        reasons.append("needs answers on records known to be non-members, and only those in the game were asked")
     if needs.queries.augmentation != "none" and evidence.kind != "image":
         reasons.append("needs images for its augmented queries")
     return tuple(reasons)

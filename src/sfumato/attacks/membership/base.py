@@ -13,6 +13,8 @@ from sfumato.targets.queries import QuerySet
 from sfumato.types import Floats
 from sfumato.validate import at_least
 
+_CHOSEN = {"off": "off", "common": "of their own choice"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MembershipAttack(ABC):
@@ -21,6 +23,9 @@ class MembershipAttack(ABC):
     Args:
         queries: repeats of every query, for models that answer at random (1 for those that do not).
         augmentation: variants of each record that are asked ("none", "mirror", "mirror-shift").
+        noise: of a network that draws: "fresh" for each answer; or, for an attacker who has the weights, "common" to
+            all records and models, or "off".
+        average: over the repeats: of the "statistic", or the statistic of the mean "logits" or "probabilities".
     """
 
     name: ClassVar[str] = ""
@@ -28,21 +33,33 @@ class MembershipAttack(ABC):
     reference: ClassVar[str] = ""  # citation key
     bibtex: ClassVar[str] = ""
     summary: ClassVar[str] = ""
-    threat_model: ClassVar[ThreatModel] = ThreatModel(access="scores", knowledge="")
+    threat_model: ClassVar[ThreatModel] = ThreatModel(access="scores", knowledge="")  # with the usual queries
     unit_rule: ClassVar[str] = "mean"  # how scores of a unit's records are combined, see audit.statistics.units
     antisymmetric: ClassVar[bool] = False  # swapping IN and OUT of the references negates the score
 
     queries: int = 1
     augmentation: str = "none"
+    noise: str = "fresh"
+    average: str = "statistic"
 
     def __post_init__(self) -> None:
         at_least("queries", self.queries, 1)
-        self.query_set  # noqa: B018 - validates the augmentation at construction
+        self.query_set  # noqa: B018 - validates the other fields at construction
 
     @property
     def query_set(self) -> QuerySet:
         """The queries made for each record."""
-        return QuerySet(self.augmentation, self.queries)
+        return QuerySet(self.augmentation, self.queries, self.noise, self.average)
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Who could mount the attack as it is configured."""
+        usual = self.threat_model
+        if not self.query_set.white_box or usual.access in ("weights", "gradients"):
+            return usual
+        return ThreatModel(
+            "weights", f"The weights, to run the network with its noise {_CHOSEN[self.noise]}. {usual.knowledge}"
+        )
 
     def needs(self) -> Needs:
         """What the attack asks for; by default one query per record and nothing else."""
