@@ -11,6 +11,7 @@ from sfumato.private.checkpoint import checkpoint
 from sfumato.sde.diffusions.base import DiffusionField
 from sfumato.sde.integrate import Grid, Increments, given, integrate
 from sfumato.sde.integrators.base import Integrator
+from sfumato.sde.integrators.euler import Euler
 from sfumato.sde.streams import StreamLayer, normals
 from sfumato.sde.system import System
 from sfumato.validate import in_range
@@ -97,11 +98,16 @@ class SDEBlock(StreamLayer):
         """
         grid = Grid(horizon=self.grid.horizon, steps=self.schedule.steps(self.progress, self.grid.steps))
         run = _checkpointed if self.checkpointed and torch.is_grad_enabled() else None
-        level = self.level
+        level, integrator = self.level, Euler() if self.before_start else self.integrator
         h = integrate(
-            self.integrator, self.system(h), h, grid, self._normals(noise) if level else None, level=level, run_step=run
+            integrator, self.system(h), h, grid, self._normals(noise) if level else None, level=level, run_step=run
         )
         return h if self.after is None else self.after(h)
+
+    @property
+    def before_start(self) -> bool:
+        """Whether it still is the block that it replaces: one step of Euler's method without noise."""
+        return self.progress < self.schedule.start
 
     @property
     def level(self) -> float:

@@ -138,7 +138,7 @@ def replace(
     chosen, opaque = _chosen(model, found, calls, where)
     done = _Swap(model, found, calls, make, horizon)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(fingerprint_of(model.state_dict())[:7], "big"))
+        torch.manual_seed(int.from_bytes(fingerprint_of(dict(model.named_parameters()))[:7], "big"))
         done.branches(chosen)
         done.opaque(opaque)
     if not done.swapped:

@@ -75,6 +75,15 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """The network with this defence's layers; may change `model` in place and must return it."""
         return model
 
+    def prepare_for(self, model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """As `prepare`, for a part that runs the network to see what is inside.
+
+        Args:
+            model: as for `prepare`.
+            shape: of one input of the network.
+        """
+        return self.prepare(model)
+
     def transform(self, batch: Batch, draws: Draws) -> Batch:
         """The batch that is trained on. Random numbers come from `draws` only."""
         return batch

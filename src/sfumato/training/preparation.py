@@ -269,7 +269,7 @@ def _network(task: Task, defence: Defence, shape: tuple[int, ...], classes: int,
         )
     network = build_seeded(task.model, shape, 1 if task.head == "binary" else classes, seed)
     for part in reversed(chain(defence)):
-        network = part.prepare(network)
+        network = part.prepare_for(network, shape)
     network = replace_dropout(network)
     if task.standardise:
         width = shape[0]

@@ -8,7 +8,6 @@ import torch
 
 from sfumato.sde.block import SDEBlock
 from sfumato.sde.finding.drift import OpaqueDrift
-from sfumato.sde.integrators.base import Integrator
 
 
 class OpaqueBlock(SDEBlock):
@@ -19,8 +18,7 @@ class OpaqueBlock(SDEBlock):
 
     def forward(self, h: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """[batch, *shape] to the same, see `SDEBlock.forward`."""
-        first_order: Integrator = self.integrator
-        one = self.schedule.steps(self.progress, self.grid.steps) == 1
-        if one and not self.level and first_order.evaluations == 1 and self.after is None:
+        one_step = self.grid.steps == 1 and self.integrator.evaluations == 1
+        if (self.before_start or one_step) and not self.level and self.after is None:
             return cast(OpaqueDrift, self.drift).block(h)
         return super().forward(h, noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -74,6 +75,9 @@ def _graph(module: nn.Module, fixed: dict[str, Any], *, training: bool) -> fx.Gr
         graph = _OwnForward().trace(module, concrete_args=fixed or None)
     finally:
         module.training = before
+    for node in reversed(graph.nodes):
+        if node.target is operator.getitem and not node.users:
+            graph.erase_node(node)  # a part of an output that is not used: attention weights, say
     names = list(inspect.signature(module.forward).parameters)
     for node, name in zip((node for node in graph.nodes if node.op == "placeholder"), names, strict=True):
         node.target = name  # torch.fx numbers those that are constants, and callers may use keywords
