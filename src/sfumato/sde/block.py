@@ -9,10 +9,11 @@ from torch import nn
 
 from sfumato.private.checkpoint import checkpoint
 from sfumato.sde.diffusions.base import DiffusionField
-from sfumato.sde.integrate import Grid, Increments, given, integrate
+from sfumato.sde.integrate import Grid, Increments, advance, given, integrate
 from sfumato.sde.integrators.base import Integrator
 from sfumato.sde.integrators.euler import Euler
-from sfumato.sde.streams import StreamLayer, normals
+from sfumato.sde.noise import Drawn, SourceDraws, normals_from
+from sfumato.sde.streams import StreamLayer
 from sfumato.sde.system import System
 from sfumato.validate import in_range
 
@@ -31,7 +32,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         in_range("start", self.start, 0, 0.99)
-        in_range("ramp", self.ramp, 0, 1 - self.start)
+        in_range("ramp", self.ramp, 0, 1)
+        in_range("start + ramp", self.start + self.ramp, 0, 1 + 1e-9)
+
+    @property
+    def constant(self) -> bool:
+        """Whether steps and noise are the same throughout the training."""
+        return self.start == 0 and self.ramp == 0
 
     def steps(self, progress: float, steps: int) -> int:
         """How many steps are taken when a share `progress` of the training lies behind."""
@@ -96,46 +103,48 @@ class SDEBlock(StreamLayer):
             h: initial state.
             noise: standard normals [N, batch, *shape] in place of the layer's streams.
         """
-        grid = Grid(horizon=self.grid.horizon, steps=self.schedule.steps(self.progress, self.grid.steps))
-        run = _checkpointed if self.checkpointed and torch.is_grad_enabled() else None
-        level, integrator = self.level, Euler() if self.before_start else self.integrator
-        h = integrate(
-            integrator, self.system(h), h, grid, self._normals(noise) if level else None, level=level, run_step=run
-        )
+        grid = Grid(horizon=self.grid.horizon, steps=1) if self.before_start else self.grid
+        integrator, level = Euler() if self.before_start else self.integrator, self.level
+        learned = self.scale(h) if level and self.scale is not None else None
+        normals = self._normals(noise, grid.steps, h) if level else None
+
+        def step_of(step: int, h: torch.Tensor, learned: torch.Tensor | None) -> torch.Tensor:
+            return advance(integrator, self.system(learned), h, grid, step, normals, level)
+
+        def again(step: int, h: torch.Tensor) -> torch.Tensor:
+            return checkpoint(step_of, step, h, learned)  # gradients reach tensors that are arguments, and no others
+
+        run = again if self.checkpointed and torch.is_grad_enabled() else None
+        h = integrate(integrator, self.system(learned), h, grid, normals, level=level, run_step=run)
         return h if self.after is None else self.after(h)
 
     @property
     def before_start(self) -> bool:
         """Whether it still is the block that it replaces: one step of Euler's method without noise."""
-        return self.progress < self.schedule.start
+        return not self.schedule.constant and self.progress < self.schedule.start
 
     @property
     def level(self) -> float:
         """Factor on the noise now: 0 where it is off, in eval mode where it is not wanted, or before it starts."""
         silent = self.noise == "off" or not (self.training or self.noise_at_test)
-        return (
-            0.0 if silent or self.diffusion is None or self.diffusion.sigma == 0 else self.schedule.level(self.progress)
-        )
+        if silent or self.diffusion is None or self.diffusion.sigma == 0:
+            return 0.0
+        return 1.0 if self.schedule.constant else self.schedule.level(self.progress)
 
-    def system(self, h: torch.Tensor) -> System:
-        """The equation for the paths that begin in `h`."""
-        if self.diffusion is None:
+    def system(self, learned: torch.Tensor | None) -> System:
+        """The equation for paths along which the diffusion network gave `learned`."""
+        if self.diffusion is None or (learned is None and self.scale is not None):
             return System(self.drift)
-        fields = self.diffusion.along(None if self.scale is None else self.scale(h))
+        fields = self.diffusion.along(learned)
         return System(self.drift, fields.diffusion, fields.slope)
 
-    def _normals(self, noise: torch.Tensor | None) -> Increments:
+    def _normals(self, noise: torch.Tensor | None, steps: int, h: torch.Tensor) -> Increments:
         if noise is not None:
             return given(noise)
-        call = self.next_call()
-        return lambda step, h: normals(self, call, step, h)
+        if self.checkpointed and isinstance(self.draws, SourceDraws) and not self.draws.repeatable:
+            return given(normals_from(self.draws.source, steps, h))
+        return Drawn(self, self.next_call(), steps)
 
     def extra_repr(self) -> str:
         """Grid, integrator and diffusion, for `print(model)`."""
         return f"{self.grid}, {self.integrator}, {self.diffusion}"
-
-
-def _checkpointed(
-    integrator: Integrator, system: System, t: float, dt: float, h: torch.Tensor, dw: torch.Tensor | None
-) -> torch.Tensor:
-    return checkpoint(integrator.step, system, t, dt, h, dw)

@@ -15,7 +15,7 @@ from sfumato.sde.integrators.base import Integrator
 from sfumato.sde.system import System
 from sfumato.validate import at_least, positive
 
-__all__ = ["Grid", "System", "given", "integrate"]
+__all__ = ["Grid", "System", "advance", "given", "integrate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,22 @@ class Grid:
 
 
 Increments = Callable[[int, torch.Tensor], torch.Tensor]  # step and state to standard normals of the state's shape
-OneStep = Callable[[Integrator, System, float, float, torch.Tensor, torch.Tensor | None], torch.Tensor]
+OneStep = Callable[[int, torch.Tensor], torch.Tensor]  # step and state to the next state
 
 
 def given(noise: torch.Tensor) -> Increments:
-    """Increments from standard normals [N, *state] that were drawn beforehand."""
-    return lambda step, _: noise[step]
+    """Increments that were drawn beforehand, [N, *state]; row k is for step k."""
+
+    def of_step(step: int, h: torch.Tensor) -> torch.Tensor:
+        if step >= len(noise) or noise.shape[1:] != h.shape:
+            raise UsageError(
+                f"Expected standard normals [steps, {', '.join(map(str, h.shape))}] with a row for step {step}, got "
+                f"shape {tuple(noise.shape)}.",
+                remedy="Give one row per step, each of the shape of the state with its batch.",
+            )
+        return noise[step]
+
+    return of_step
 
 
 def integrate(
@@ -74,7 +84,7 @@ def integrate(
         grid: horizon and steps.
         normals: gives the standard normals of a step; needed where the system has a diffusion and `level` is not 0.
         level: factor on all noise, from 0 (the drift alone) to 1.
-        run_step: how a step is run; e.g. checkpointed. By default `Integrator.step` itself.
+        run_step: in place of `advance` with these arguments; e.g. the same, checkpointed.
 
     Raises:
         UsageError: for noise with an integrator that takes none, or a diffusion without normals.
@@ -87,16 +97,23 @@ def integrate(
         )
     if noisy and normals is None:
         raise UsageError("Expected standard normals for a system with diffusion, got none.", remedy="Give `normals`.")
-    dt, take = grid.dt, run_step or _step
     for step in range(grid.steps):
-        dw = None
-        if noisy and normals is not None:
-            dw = normals(step, h) * (level * dt**0.5)
-        h = take(integrator, system, grid.time(step), dt, h, dw)
+        if run_step is not None:
+            h = run_step(step, h)
+        else:
+            h = advance(integrator, system, h, grid, step, normals if noisy else None, level)
     return h
 
 
-def _step(
-    integrator: Integrator, system: System, t: float, dt: float, h: torch.Tensor, dw: torch.Tensor | None
+def advance(
+    integrator: Integrator,
+    system: System,
+    h: torch.Tensor,
+    grid: Grid,
+    step: int,
+    normals: Increments | None,
+    level: float,
 ) -> torch.Tensor:
-    return integrator.step(system, t, dt, h, dw)
+    """The state after one step of the grid; see `integrate`. Without `normals` the step has no noise."""
+    dw = None if normals is None else normals(step, h) * (level * grid.dt**0.5)
+    return integrator.step(system, grid.time(step), grid.dt, h, dw)

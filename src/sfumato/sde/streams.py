@@ -98,6 +98,8 @@ def set_progress(model: nn.Module, done: float) -> None:
 def normals(layer: StreamLayer, call: int, name: int, like: torch.Tensor) -> torch.Tensor:
     """Standard normals of the shape, type and device of `like` [M * batch, ...], from the layer's streams.
 
+    Inside `torch.func.vmap` a draw raises, as all random operations do there; noise is given as a tensor instead.
+
     Args:
         layer: whose; with `noise` "common", all rows of the batch get the same.
         call: number of the call within the pass.
@@ -107,18 +109,31 @@ def normals(layer: StreamLayer, call: int, name: int, like: torch.Tensor) -> tor
     Raises:
         UsageError: if the rows do not divide into M models.
     """
-    draws, common = layer.draws, layer.noise == "common"
-    if draws is None:
-        rows = like[:1] if common else like
+    if layer.draws is None:
+        rows = like[:1] if layer.noise == "common" else like
         return torch.randn_like(rows).expand_as(like)
-    models = draws.models
+    return _drawn(layer, layer.draws.at(call), name, like).reshape(like.shape).to(like.device)
+
+
+def normals_of_steps(layer: StreamLayer, call: int, name: Name, like: torch.Tensor, steps: int) -> torch.Tensor:
+    """The same for several steps at once, [steps, M * batch, ...]; needs streams.
+
+    As with one step, the first rows of a batch do not depend on how many rows there are.
+    """
+    if layer.draws is None:
+        raise UsageError("Expected a layer with streams, got one without.", remedy="Call `set_noise` with draws.")
+    drawn = _drawn(layer, layer.draws.at(call), name, like, steps)  # [M, batch, steps, ...]
+    return drawn.movedim(2, 0).reshape(steps, *like.shape).to(like.device)
+
+
+def _drawn(layer: StreamLayer, draws: NoiseDraws, name: Name, like: torch.Tensor, *leading: int) -> torch.Tensor:
+    """[M, batch, *leading, *like.shape[1:]]."""
+    models, common = draws.models, layer.noise == "common"
     if like.shape[0] % models:
         raise UsageError(
             f"Expected a batch that divides into {models} models, got {like.shape[0]} rows.",
             remedy="Fold the batch as [models * batch, ...].",
         )
-    rows = 1 if common else like.shape[0] // models
-    drawn = draws.at(call).gaussian(name, rows, *like.shape[1:], dtype=like.dtype)
-    if common:
-        drawn = drawn.expand(models, like.shape[0] // models, *like.shape[1:])
-    return drawn.reshape(like.shape).to(like.device)
+    rows, shape = like.shape[0] // models, (*leading, *like.shape[1:])
+    drawn = draws.gaussian(name, 1 if common else rows, *shape, dtype=like.dtype)
+    return drawn.expand(models, rows, *shape)

@@ -9,18 +9,24 @@ from torch import nn
 class TimeConv2d(nn.Module):
     """A 3x3 convolution over the state and a constant plane of value t, as in the torchdiffeq example.
 
+    The plane has a kernel of its own: the sum of both convolutions is the one over state and plane joined, without
+    the copy, and with channels in a number that the processor's kernels are made for (a quarter of the time).
+
     Args:
         channels: of the state; kept.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels + 1, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Conv2d(1, channels, 3, padding=1, bias=False)
+        limit = (9 * (channels + 1)) ** -0.5  # torch's for the joined convolution
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -limit, limit)
 
     def forward(self, t: float, h: torch.Tensor) -> torch.Tensor:
         """Time and [batch, channels, height, width] to the same shape."""
-        plane = h.new_full((), t).expand(h.shape[0], 1, *h.shape[2:])
-        return self.conv(torch.cat([h, plane], dim=1))
+        return self.conv(h) + self.time(h.new_full((h.shape[0], 1, *h.shape[2:]), t))
 
 
 class ConvDrift(nn.Module):

@@ -24,6 +24,7 @@ class Integrator(ABC):
     calculus: ClassVar[str] = ""  # "ito" or "stratonovich": whose solution it approximates, where it takes noise
     evaluations: ClassVar[int] = 1  # of the drift, per step
     order: ClassVar[int] = 1  # of the global error without noise
+    strong_order: ClassVar[float] = 0.0  # of the error of a path, with any diagonal noise that it takes; 0: takes none
     couples: ClassVar[str] = ""  # why one record of a batch changes the steps of others, or ""
 
     @abstractmethod

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from sfumato.sde.integrators.base import Integrator
+from sfumato.sde.integrators.citations import HAIRER1993
 from sfumato.sde.system import System
 
 
@@ -18,13 +19,7 @@ class Euler(Integrator):
     name: ClassVar[str] = "euler"
     summary: ClassVar[str] = "First order; one drift evaluation a step, as in a residual block."
     reference: ClassVar[str] = "hairer1993solving"
-    bibtex: ClassVar[str] = """@book{hairer1993solving,
-  author = {Hairer, Ernst and N{\\o}rsett, Syvert P. and Wanner, Gerhard},
-  title = {Solving Ordinary Differential Equations I: Nonstiff Problems},
-  publisher = {Springer},
-  edition = {2},
-  year = {1993}
-}"""
+    bibtex: ClassVar[str] = HAIRER1993
 
     def step(self, system: System, t: float, dt: float, h: torch.Tensor, dw: torch.Tensor | None) -> torch.Tensor:
         return torch.add(h, system.drift(t, h), alpha=dt)

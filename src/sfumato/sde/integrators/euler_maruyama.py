@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from sfumato.sde.integrators.base import Integrator
-from sfumato.sde.system import System
+from sfumato.sde.integrators.citations import KLOEDEN1992
+from sfumato.sde.system import System, plus_noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +22,9 @@ class EulerMaruyama(Integrator):
     name: ClassVar[str] = "euler-maruyama"
     summary: ClassVar[str] = "One drift evaluation a step; strong order 1/2, and 1 for additive noise."
     reference: ClassVar[str] = "kloeden1992numerical"
-    bibtex: ClassVar[str] = """@book{kloeden1992numerical,
-  author = {Kloeden, Peter E. and Platen, Eckhard},
-  title = {Numerical Solution of Stochastic Differential Equations},
-  publisher = {Springer},
-  year = {1992}
-}"""
+    bibtex: ClassVar[str] = KLOEDEN1992
     stochastic: ClassVar[bool] = True
+    strong_order: ClassVar[float] = 0.5
     calculus: ClassVar[str] = "ito"
 
     def step(self, system: System, t: float, dt: float, h: torch.Tensor, dw: torch.Tensor | None) -> torch.Tensor:
@@ -35,4 +32,4 @@ class EulerMaruyama(Integrator):
         moved = torch.add(h, drift, alpha=dt)
         if dw is None or system.diffusion is None:
             return moved
-        return torch.addcmul(moved, system.diffusion(t, h, drift), dw)
+        return plus_noise(moved, system.diffusion(t, h, drift), dw)
