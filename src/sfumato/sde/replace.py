@@ -142,7 +142,7 @@ def replace(
         done.branches(chosen)
         done.opaque(opaque)
     if not done.swapped:
-        raise _nothing(where, (*found.missed, *done.missed))
+        raise _nothing(model, where, (*done.missed, *found.missed))
     left = [Missed(each.place, "not asked for") for each in found.found if each not in chosen]
     untraced = [each for each in found.missed if each.place not in opaque]
     return _with_norms(done, (*done.missed, *left, *untraced), convert_norm=convert_norm)
@@ -255,10 +255,10 @@ def _chosen(
     return chosen, opaque
 
 
-def _nothing(where: str | Sequence[str], missed: Sequence[Missed]) -> UnsupportedModel:
-    looked = (
-        "; ".join(f"`{each.place}`: {each.reason}" for each in missed[:6]) or "no module adds a branch to its input"
-    )
+def _nothing(model: nn.Module, where: str | Sequence[str], missed: Sequence[Missed]) -> UnsupportedModel:
+    kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in model.modules()))
+    looked = "; ".join(f"`{each.place}`: {each.reason}" for each in missed[:6])
+    looked = looked or f"none of its modules adds a branch to its input: {kinds}"
     return UnsupportedModel(
         f"Expected residual blocks h + F(h) that keep their shape for where={where!r}, got none ({looked}).",
         remedy="Use a residual network (`--recipe residual-net`), or name a module that keeps its input's shape in "

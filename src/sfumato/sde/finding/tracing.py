@@ -57,47 +57,52 @@ def traced(module: nn.Module, call: Call) -> Traced | str:
     if isinstance(module, torch.jit.ScriptModule):
         return "it is TorchScript, which torch.fx does not follow"
     try:
-        fixed = _constants(module, call)
+        given = _given(module, call)
+        fixed = _constants(given)
         found = [_graph(module, fixed, training=training) for training in (False, True)]
         if str(found[0]) != str(found[1]):
             return "its forward is another one in training mode (it reads `self.training`), and a trace would fix one"
         shapes = _Shapes(fx.GraphModule(module, found[0]))
         with at_rest(module):
-            shapes.run(*_positional(module, call))
+            shapes.run(*given.values())
     except Exception as error:
         return f"torch.fx does not follow its forward ({type(error).__name__}: {_first_line(error)})"
     return Traced(found[0], shapes.shapes)
 
 
 def _graph(module: nn.Module, fixed: dict[str, Any], *, training: bool) -> fx.Graph:
-    before, module.training = module.training, training
+    modes = [(part, part.training) for part in module.modules()]
+    for part, _ in modes:
+        part.training = training
     try:
         graph = _OwnForward().trace(module, concrete_args=fixed or None)
     finally:
-        module.training = before
+        for part, mode in modes:
+            part.training = mode
     for node in reversed(graph.nodes):
         if node.target is operator.getitem and not node.users:
             graph.erase_node(node)  # a part of an output that is not used: attention weights, say
     names = list(inspect.signature(module.forward).parameters)
     for node, name in zip((node for node in graph.nodes if node.op == "placeholder"), names, strict=True):
-        node.target = name  # torch.fx numbers those that are constants, and callers may use keywords
+        if not str(node.target).startswith("*"):
+            node.target = name  # torch.fx numbers those that are constants, and callers may use keywords
     return graph
 
 
-def _bound(module: nn.Module, call: Call) -> inspect.BoundArguments:
+def _given(module: nn.Module, call: Call) -> dict[str, Any]:
+    """Values by the name of the parameter of `forward`, defaults included; catch-alls must be empty."""
     forward: Callable[..., Any] = module.forward
-    bound = inspect.signature(forward).bind(*call.args, **call.kwargs)
+    signature = inspect.signature(forward)
+    bound = signature.bind(*call.args, **call.kwargs)
     bound.apply_defaults()
-    return bound
+    rest = [name for name, kind in signature.parameters.items() if kind.kind in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD)]
+    if any(bound.arguments[name] for name in rest):
+        raise TypeError(f"it is called with more arguments than it names (`{rest[0]}`)")
+    return {name: value for name, value in bound.arguments.items() if name not in rest}
 
 
-def _constants(module: nn.Module, call: Call) -> dict[str, Any]:
-    given = _bound(module, call).arguments
+def _constants(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if not any(map(torch.is_tensor, tree_leaves(value)))}
-
-
-def _positional(module: nn.Module, call: Call) -> list[Any]:
-    return list(_bound(module, call).arguments.values())
 
 
 def _first_line(error: Exception) -> str:
