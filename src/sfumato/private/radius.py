@@ -19,11 +19,9 @@ def within(x: torch.Tensor, radius: float) -> torch.Tensor:
     """
     flat = x.reshape(len(x), -1)
     rows = torch.where(flat.isfinite().all(dim=1, keepdim=True), flat, 0.0)
-    largest = rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-    lengths = torch.linalg.vector_norm(rows / largest, dim=1, keepdim=True)  # no square overflows
-    bound = torch.full_like(lengths, INSIDE * radius)
-    shrunk = rows / largest * (bound / lengths.clamp_min(1.0))
-    return torch.where(lengths * largest <= bound, rows, shrunk).reshape(x.shape)
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    bound = INSIDE * radius
+    return (rows * (bound / lengths.clamp_min(bound)).to(x.dtype)).reshape(x.shape)
 
 
 class WithinRadius(nn.Module):
