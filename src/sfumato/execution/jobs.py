@@ -46,22 +46,22 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, DTYPES)
-        object.__setattr__(self, "rows", self._checked(self.rows, "training records"))
+        object.__setattr__(self, "rows", self._checked(self.rows, "training records", "rows(population, model)"))
         if self.asked is not None:
-            object.__setattr__(self, "asked", self._checked(self.asked, "records in the game"))
+            object.__setattr__(self, "asked", self._checked(self.asked, "records in the game", "in_game"))
 
-    def _checked(self, given: Rows, what: str) -> Rows:
+    def _checked(self, given: Rows, what: str, source: str) -> Rows:
         rows = np.asarray(given)
         if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
             raise UsageError(
                 f"Expected the positions of the {what}, int64 [k], got {rows.dtype} {rows.shape}.",
-                remedy="Use `Membership.rows(population, model)`.",
+                remedy=f"Use `Membership.{source}`.",
             )
         if rows.min() < 0 or rows.max() >= len(self.population) or len(np.unique(rows)) != len(rows):
             raise UsageError(
-                f"Expected distinct positions from 0 to {len(self.population) - 1}, got {rows.min()} to {rows.max()}, "
-                f"{len(rows) - len(np.unique(rows))} of them twice.",
-                remedy="Use `Membership.rows(population, model)`.",
+                f"Expected distinct positions of the {what} from 0 to {len(self.population) - 1}, got {rows.min()} to "
+                f"{rows.max()}, {len(rows) - len(np.unique(rows))} of them twice.",
+                remedy=f"Use `Membership.{source}`.",
             )
         return rows.astype(np.int64)
 
