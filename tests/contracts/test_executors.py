@@ -19,7 +19,10 @@ from sfumato.execution.jobs import TrainJob
 from sfumato.execution.run import execute
 from sfumato.execution.store import Store
 from sfumato.models.mlp import MLP
+from sfumato.models.ode_net import ODENet
+from sfumato.models.residual_net import ResidualNet
 from sfumato.models.resnet import ResNet8
+from sfumato.models.sde_net import SDENet
 from sfumato.models.small_cnn import SmallCNN
 from sfumato.training.recipe import Recipe
 from sfumato.training.task import Optimizer, Task
@@ -58,6 +61,15 @@ CASES = {
     "batch normalisation": Case(recipe(ResNet8(norm="batch"), epochs=1, batch_size=12), IMAGE),
     "group normalisation, adamw": Case(
         recipe(ResNet8(norm="group"), epochs=1, batch_size=12, optimizer=Optimizer(name="adamw", lr=0.01)), IMAGE
+    ),
+    "residual network with the stem of the ODE networks": Case(
+        recipe(ResidualNet(channels=4, blocks=2), epochs=1, batch_size=12), IMAGE
+    ),
+    "neural ODE on a table, augmented": Case(recipe(ODENet(width=6, steps=3, augmented=2))),
+    "neural SDE on a table": Case(recipe(SDENet(width=6, steps=3, sigma=0.5))),
+    "neural SDE on images": Case(recipe(SDENet(channels=4, steps=2, sigma=0.5), epochs=1, batch_size=12), IMAGE),
+    "neural SDE on images, checkpointed": Case(
+        recipe(SDENet(channels=4, steps=2, sigma=0.5, checkpointed=True), epochs=1, batch_size=24), IMAGE
     ),
     "binary head, nesterov": Case(
         recipe(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -82,7 +82,13 @@ class Engine:
         return trace
 
     def add(
-        self, losses: Losses, weights: torch.Tensor, units: int, factors: Factors, sums: dict[str, torch.Tensor]
+        self,
+        losses: Losses,
+        weights: torch.Tensor,
+        units: int,
+        factors: Factors,
+        sums: dict[str, torch.Tensor],
+        guessed: Set[Site] | None = None,
     ) -> Clipped:
         """Add the clipped gradients of a physical batch to `sums`.
 
@@ -92,13 +98,15 @@ class Engine:
             units: of privacy in the batch, each with rows / units rows.
             factors: squared norms [units, parameters] to multipliers of the same shape.
             sums: by parameter name, float32 or better; a parameter that no unit used is left out.
+            guessed: the sites that learning did not come by whose layout may be guessed from sizes; None for all.
 
         Raises:
+            UnknownSite: at any other such site, before anything is added.
             NotPrivateError: if a gradient reached a parameter past the recorded uses, a buffer was written to, or the
                 losses are not one per row.
         """
         parameters = self.parameters
-        squared, settled, loss = self.gradients(losses, weights, units, parameters)
+        squared, settled, loss = self.gradients(losses, weights, units, parameters, guessed)
         whole = squared.sum(dim=1)  # an example that is not finite anywhere counts as zero everywhere
         finite = whole.isfinite()
         all_finite = bool(finite.all())
@@ -119,6 +127,7 @@ class Engine:
         weights: torch.Tensor,
         units: int,
         parameters: Mapping[str, torch.Tensor] | None = None,
+        guessed: Set[Site] | None = None,
     ) -> tuple[torch.Tensor, dict[str, Settled], torch.Tensor]:
         """Squared norms [units, parameters], the gradients by parameter, and the weighted loss.
 
@@ -127,10 +136,11 @@ class Engine:
             weights: of each row.
             units: of privacy.
             parameters: the private ones, if the caller has them at hand.
+            guessed: as for `add`.
         """
         parameters = self.parameters if parameters is None else parameters
         self._refuse_gradients(parameters, "before")
-        tape = self._tape(len(weights), units, parameters)
+        tape = self._tape(len(weights), units, parameters, guessed)
         untouched = Untouched(self.module)
         with self._mode(tape, None):
             values = losses()
@@ -149,9 +159,21 @@ class Engine:
                 squared[:, index] = settled[name].squared
         return squared, settled, total.detach()
 
-    def _tape(self, rows: int, units: int, parameters: Mapping[str, torch.Tensor] | None = None) -> Tape:
+    def _tape(
+        self,
+        rows: int,
+        units: int,
+        parameters: Mapping[str, torch.Tensor] | None = None,
+        guessed: Set[Site] | None = None,
+    ) -> Tape:
         return Tape(
-            self.parameters if parameters is None else parameters, rows, units, self.layouts, self.chooser, self.buffers
+            self.parameters if parameters is None else parameters,
+            rows,
+            units,
+            self.layouts,
+            self.chooser,
+            self.buffers,
+            guessed,
         )
 
     def _mode(self, tape: Tape, trace: Trace | None) -> Capture:

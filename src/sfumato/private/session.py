@@ -14,6 +14,7 @@ from torch import nn
 from sfumato.accounting.history import Event, History
 from sfumato.errors import NotCaptured, NotPrivateError, UsageError
 from sfumato.private.batches import Data, PhysicalSize, gathered, rows_by_unit, trimmed
+from sfumato.private.capture.layouts import Site, UnknownSite
 from sfumato.private.clipping.base import ClippingState
 from sfumato.private.costs import Chooser
 from sfumato.private.distributed import ranks_of_this_job
@@ -96,6 +97,7 @@ class Session:
         self.state: ClippingState = plan.clipping.initial_state(len(self.engine.parameters))
         self._drawn: Rows | None = None
         self._probed = False
+        self._guessed: set[Site] = set()
         self._start: dict[str, bytes] = {}
         self._last = StepFacts(0, 0, float("nan"))
 
@@ -184,7 +186,7 @@ class Session:
         sums: dict[str, torch.Tensor] = {}
         squares, masks, loss = [], [], torch.zeros((), dtype=torch.float64)
         for batch in self._physical(self.job.share(drawn)):
-            squared, here = self._add(batch, sums)
+            squared, here = self._followed(batch, sums, drawn)
             squares.append(squared.double())
             masks.append(torch.from_numpy(batch.mask.any(axis=1)))
             loss += here.double().cpu()
@@ -197,6 +199,19 @@ class Session:
         batches = physical_batches(drawn, self.rows_of_unit, size, self.plan.max_records_per_unit, source)
         return batches if self.fixed_shapes else (trimmed(batch) for batch in batches)
 
+    def _followed(self, batch: PhysicalBatch, sums: dict[str, torch.Tensor], drawn: Rows) -> tuple[torch.Tensor, ...]:
+        """`_add`; where the network takes another course than so far (more steps of a solver), it is learned anew.
+
+        Nothing of the batch was added then: what is unknown is met in the forward pass.
+        """
+        try:
+            return self._add(batch, sums)
+        except UnknownSite as unknown:
+            self._guessed.add(unknown.site)  # for where learning does not come by either
+            self._probed = False
+            self._ensure_probed(drawn)
+            return self._followed(batch, sums, drawn)
+
     def _add(self, batch: PhysicalBatch, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         copies = self.plan.augmentations
         rows = torch.from_numpy(batch.rows).reshape(-1).repeat_interleave(copies)
@@ -208,7 +223,7 @@ class Session:
         if self.method == "loop":
             clipped = Loop(self.model).add(self._on, tensors, weights, len(mask), self._factors, sums)
         else:
-            clipped = self.engine.add(lambda: self._on(tensors), weights, len(mask), self._factors, sums)
+            clipped = self.engine.add(lambda: self._on(tensors), weights, len(mask), self._factors, sums, self._guessed)
         return clipped.squared, clipped.loss
 
     def _on(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:

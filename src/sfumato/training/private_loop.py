@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import secrets
 import statistics
 import time
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +22,7 @@ from sfumato.sde.streams import set_noise, set_progress
 from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
+from sfumato.training.draws import Draws
 from sfumato.training.fronts import SAVED
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
@@ -88,23 +91,40 @@ def _prepared(
 
 
 class _Records:
-    """The training records as the session reads them: augmented and transformed, with draws named by step."""
+    """The training records as the session reads them: augmented and transformed, with draws named by step.
 
-    def __init__(self, run: Prepared) -> None:
+    A record's random numbers depend on its place in the batch, and one record more moves the others along. That leaves
+    their distribution as it was only where nobody knows the numbers, and no two places share any. So for a release the
+    streams' seed is the operating system's and kept nowhere, and each physical batch has numbers of its own, named by
+    step and rows (not by how often the session asked, which an interruption changes).
+
+    Args:
+        run: see `Prepared`.
+        seed: of all draws; None for the model's own.
+    """
+
+    def __init__(self, run: Prepared, seed: int | None = None) -> None:
         self.run = run
-        self.draws = run.draws.at("private", 0)
-        self.calls = 0
+        self.source = run.draws if seed is None else Draws((seed,), run.draws.path)
+        self.at_step(0)
 
     def __len__(self) -> int:
         return self.run.fit_rows.shape[1]
 
     def at_step(self, step: int) -> None:
         """Name the draws of this step."""
-        self.draws, self.calls = self.run.draws.at("private", step), 0
+        self.of_step = self.of_batch = self.source.at("private", step)
+        self.passes = 0
+
+    def for_layers(self, *, alone: bool) -> Draws:
+        """Of the next pass over the batch: the same each time, or others each time where each unit runs alone."""
+        passes, self.passes = self.passes, self.passes + alone
+        return self.of_batch.at("layers", passes)
 
     def __call__(self, positions: torch.Tensor) -> Sequence[torch.Tensor]:
-        run, draws = self.run, self.draws.at("batch", self.calls)
-        self.calls += 1
+        run = self.run
+        draws = self.of_batch = self.of_step.at("batch", zlib.crc32(positions.numpy().tobytes()))
+        self.passes = 0
         rows = run.fit_rows[0, positions]
         batch = Batch(augment(run.x[rows], run.task.augmentation, draws.at("augment")), run.targets[rows])
         for depth, part in enumerate(chain(run.defence)):
@@ -121,7 +141,7 @@ class _PrivateTraining:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = optimizer_of(run.task.optimizer, self.parameters)
         self.average = [p.detach().clone() for p in self.parameters] if run.task.ema is not None else []
-        self.records = _Records(run)
+        self.records = _Records(run, secrets.randbits(63) if options.release else None)
         self.session = self._session()
         self.steps_per_epoch = max(1, round(1 / plan.sample_rate))
         self.best: dict[str, torch.Tensor] | None = None
@@ -140,7 +160,7 @@ class _PrivateTraining:
         )
 
     def _losses(self, module: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        set_noise(module, self.records.draws.at("layers"))
+        set_noise(module, self.records.for_layers(alone=self.session.method == "loop"))
         return self.run.loss(module(x), targets)
 
     def finish(self) -> Trained:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from sfumato.errors import NotCaptured
 from sfumato.private.rules.base import Layout
 
 Site = tuple[str, str, int]  # function, private tensors, how many times before in this pass
@@ -23,6 +24,17 @@ class SiteLayout(NamedTuple):
 
     output: Layout | None
     arguments: tuple[Layout | None, ...] = ()
+
+
+class UnknownSite(NotCaptured):
+    """A pass came by a site that the runs on two and three rows never saw: it takes another course now."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(
+            f"Expected the network to take the course that it was learned on, got {site[0]} with {site[1]} once more.",
+            remedy="Let the engine learn it again, on some rows of the batch.",
+        )
+        self.site = site
 
 
 @dataclass

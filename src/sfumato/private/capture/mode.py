@@ -178,6 +178,7 @@ class Capture(TorchFunctionMode):
         values = self._values(args), {name: self._value(value) for name, value in kwargs.items()}
         if self.trace is not None:
             return self._traced(site, func, *values, made=made)
+        self.tape.refuse_unknown(site)
         if self.rehearsing:
             self.tape.promise(private)
             return func(*values[0], **values[1])

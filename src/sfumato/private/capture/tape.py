@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
 
 from sfumato.errors import NotCaptured, NotPrivateError
-from sfumato.private.capture.layouts import Site, SiteLayout
+from sfumato.private.capture.layouts import Site, SiteLayout, UnknownSite
 from sfumato.private.capture.slots import Settled, Slot, Use
 from sfumato.private.capture.tap import tapped
 from sfumato.private.costs import Chooser
@@ -26,6 +26,7 @@ class Tape:
         layouts: by site, from runs on two and three rows.
         chooser: of the way to get each norm.
         buffers: kept between passes for gradients of units, by name and shape.
+        guessed: sites that no run on two and three rows came by and whose layout may be guessed; None for all.
     """
 
     def __init__(
@@ -36,14 +37,20 @@ class Tape:
         layouts: Mapping[Site, SiteLayout],
         chooser: Chooser,
         buffers: dict[Any, torch.Tensor],
+        guessed: Set[Site] | None = None,
     ) -> None:
         self.rows, self.units, self.layouts = rows, units, layouts
-        self.chooser, self.buffers = chooser, buffers
+        self.chooser, self.buffers, self.guessed = chooser, buffers, guessed
         self.parameters = dict(parameters)
         self.slots = {id(tensor): Slot(tensor, name, (name,)) for name, tensor in parameters.items()}
         self.settled: dict[int, Settled] = {}
         self.ways: dict[str, str] = {}
         self.promised: Counter[str] = Counter()  # by parameter
+
+    def refuse_unknown(self, site: Site) -> None:
+        """Raises: UnknownSite, where no run on two and three rows came by and guessing is not allowed."""
+        if self.guessed is not None and site not in self.layouts and site not in self.guessed:
+            raise UnknownSite(site)
 
     def derive(
         self,
