@@ -16,7 +16,9 @@ GRADIENTS = QuerySet(noise="off", signal="gradient-norm")
 def answered(labels, logits, scalars=None):
     """Answers with what attacks on random models and on weights read besides: surer is steadier, and flatter."""
     sure = np.clip(logit_scaled(logits, labels), -50, 50)[..., None]
-    drawn = {name: statistic(name, logits, labels)[..., None] for name in KEYS} | {"deviation": np.exp(-0.3 * sure)}
+    drawn = {name: statistic(name, logits, labels)[..., None] for name in KEYS}
+    wobble = np.sin(5 * np.clip(logits, -50, 50).sum(axis=-1))[..., None]  # not a function of `sure` alone
+    drawn["deviation"] = np.exp(0.5 * wobble - 0.3 * sure)
     gradients = {"gradient_norm": np.exp(-np.logaddexp(0, sure))}
     return Answers(labels, logits, {DRAWN.key: drawn, GRADIENTS.key: gradients, **(scalars or {})})
 
