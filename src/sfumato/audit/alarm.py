@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
-from sfumato.audit.record import CheckResult, Finding, Notice, Subject
+from sfumato.audit.measured import EVERYONE
+from sfumato.audit.record import CheckResult, Finding, Notice, QueryRisk, Subject
 
 BROKEN = "the guarantee is broken by this measurement"
 
@@ -22,25 +23,29 @@ def above(subject: Subject) -> list[Above]:
     """Every measured lower bound of a subject that lies above what its guarantee permits.
 
     All true positive rates of all attacks share the level (Bonferroni), so that many attacks on a sound mechanism raise
-    a false alarm no more often than one. Lower bounds on epsilon are compared with the epsilon at their own delta.
+    a false alarm no more often than one; ways of asking a random model and kinds of canaries count as further attacks,
+    since a guarantee holds for each unit and whoever asks. Lower bounds on epsilon are compared with the epsilon at
+    their own delta.
     """
     promised = subject.guarantee.numbers
     if promised is None or promised.permitted is None:
         return []
+    measured = [(attack.name, attack.findings) for attack in subject.attacks]
+    measured += [(_named(row), row.findings) for row in subject.query_risk]
     judged = [
-        (attack.name, found, bound)
-        for attack in subject.attacks
-        for found in attack.findings
+        (name, found, bound)
+        for name, findings in measured
+        for found in findings
         if found.name == "tpr_at_fpr" and found.resolvable and found.at is not None and found.low is not None
         if (bound := promised.permitted.at(found.at)) is not None
     ]
     found_above = [
         Above(
             subject.name,
-            f"{attack} finds at least {low:.3g} of the members at a false positive rate of {found.at:g}, where the "
+            f"{name} finds at least {low:.3g} of the members at a false positive rate of {found.at:g}, where the "
             f"guarantee permits at most {bound:.3g}",
         )
-        for attack, found, bound in judged
+        for name, found, bound in judged
         if (low := shared_low(found, len(judged))) > bound
     ]
     epsilons = {point.delta: point.epsilon for point in promised.profile}
@@ -53,6 +58,10 @@ def above(subject: Subject) -> list[Above]:
         for bound in subject.epsilon
         if bound.delta in epsilons and bound.value > epsilons[bound.delta]
     ]
+
+
+def _named(row: QueryRisk) -> str:
+    return row.label if row.group == EVERYONE else f"{row.label} ({row.group})"
 
 
 def shared_low(found: Finding, tests: int) -> float:

@@ -11,7 +11,7 @@ A `checks.toml` looks like this:
     attack = "lira-online"     # optional, default every attack that ran
 
 `min` instead of `max` is for what should be high, such as accuracy. A subject without the finding makes the outcome
-unknown, whatever the others show.
+unknown, whatever the others show. An attack on a model that answers at random is tested in every way that it asked.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sfumato.audit.alarm import alarm_checks
 from sfumato.audit.record import AuditRecord, CheckResult, Finding, Subject
+from sfumato.audit.verdict import everyones
 from sfumato.errors import UsageError
 from sfumato.validate import one_of
 
@@ -166,6 +167,10 @@ def _of_subject(subject: Subject, check: Check) -> list[_Found]:
         if check.attack in (None, attack.name):
             label = f"{subject.name}, {attack.name}"
             found += [_Found(_label(label, f), f) for f in attack.findings if _matches(check, f)]
+    for row in everyones(subject):
+        if check.attack in (None, row.attack):
+            label = f"{subject.name}, {row.label}"
+            found += [_Found(_label(label, f), f) for f in row.findings if _matches(check, f)]
     return found
 
 

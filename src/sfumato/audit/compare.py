@@ -12,12 +12,14 @@ from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations
+from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.exposure import vulnerability
 from sfumato.audit.findings import one_run_bounds
 from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
+from sfumato.audit.queries import asked_once, queries_for
 from sfumato.audit.record import (
     AuditRecord,
     Comparison,
@@ -29,22 +31,23 @@ from sfumato.audit.record import (
     Subject,
 )
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.subject import attack_all, defence_summary, group_of_each_unit
-from sfumato.audit.utility import per_model, utility
+from sfumato.audit.subject import asked_often, attack_all, defence_summary, group_of_each_unit
+from sfumato.audit.utility import honest, per_model, usefulness
 from sfumato.audit.verdict import verdict
 from sfumato.audit.worst import WorstUnits, worst_units
 from sfumato.canonical import plain
 from sfumato.data.membership import COINS, Membership
 from sfumato.data.population import Population
-from sfumato.errors import SfumatoError, UsageError
-from sfumato.execution.events import OnEvent, silent
+from sfumato.errors import UsageError
+from sfumato.execution.events import OnEvent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
-from sfumato.execution.run import Execution, execute, run_fit
+from sfumato.execution.run import Execution
 from sfumato.execution.store import Store
 from sfumato.seeding import derive
 from sfumato.targets.answers import Answers
 from sfumato.training.recipe import AnyRecipe, Recipe
+from sfumato.types import Bools
 
 SIBLINGS = (
     "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
@@ -119,9 +122,8 @@ def compare(
     _check_names(recipes)
     membership = settings.membership(population)
     jobs = jobs_for(population, recipes, membership, settings)
-    flat = [job for group in jobs for job in group]
-    done = executed(flat, settings, store, executor, on_event)
-    results = [done.results[i : i + membership.models] for i in range(0, len(flat), membership.models)]
+    asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
+    results, done = carried_out(asked, store, executor, on_event)
     runner = fit_runner(store)
     measured = [
         _measure(recipe, population, membership, rows, settings, runner)
@@ -135,10 +137,17 @@ def compare(
         data=summary_of(population, membership),
         design=_design(membership, measured, done),
         subjects=subjects,
-        comparisons=_comparisons(measured, settings.confidence),
+        comparisons=_comparisons(measured, honest(population), settings.confidence),
         verdict=verdict(subjects, checks),
         checks=checks,
-        notices=[*alarms(subjects), *notices, *said(done), CHOSEN_AFTERWARDS, *_notices(membership, settings)],
+        notices=[
+            *alarms(subjects),
+            *notices,
+            *said(done),
+            CHOSEN_AFTERWARDS,
+            *asked_once(subjects),
+            *_notices(membership, settings),
+        ],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -181,43 +190,6 @@ def jobs_for(
     ]
 
 
-def executed(
-    jobs: Sequence[TrainJob],
-    settings: AuditSettings,
-    store: Store,
-    executor: str | Executor,
-    on_event: OnEvent | None,
-) -> Execution:
-    """All jobs carried out, or an error: statistics on a part of the models would not be those of the design."""
-    done = execute(jobs, store, executor=executor, queries=settings.queries, on_event=on_event or silent)
-    if not done.complete:
-        raise SfumatoError(
-            f"Expected results of {len(jobs)} models, got {len(done.results)}.", remedy="Run again; finished ones stay."
-        )
-    return done
-
-
-def said(done: Execution) -> list[Notice]:
-    """What the execution has to say, in the record's form."""
-    return [Notice.model_validate({"severity": n.severity, "text": n.text, "remedy": n.remedy}) for n in done.notices]
-
-
-def gather(results: Sequence[JobResult], population: Population) -> Answers:
-    """The answers of several models as one value."""
-    keys = results[0].scalars.keys()
-    scalars = {
-        key: {name: np.stack([r.scalars[key][name] for r in results]) for name in results[0].scalars[key]}
-        for key in keys
-    }
-    answers = Answers(population.label_array, np.stack([r.logits for r in results]), scalars)
-    return answers.with_base_statistics()  # read for every target and attack, so computed once
-
-
-def fit_runner(store: Store) -> FitRunner:
-    """Runs what an attack must train, through the store, so that a second audit and a resumed one find it there."""
-    return lambda fit: run_fit(fit, store)
-
-
 def summary_of(population: Population, membership: Membership) -> DataSummary:
     """Counts only; no value, no id."""
     return DataSummary(
@@ -252,6 +224,7 @@ def _measure(
     model = recipe.task.model if isinstance(recipe, Recipe) else None
     game = siblings(population, membership, answers, model)
     tried = attack_all(game, settings, runner)
+    studied = asked_often(recipe, game, tried, population, settings, runner)
     subject = Subject(
         name=recipe.name,
         artefact=SIBLINGS,
@@ -259,10 +232,12 @@ def _measure(
         guarantee=summary(guarantee_of(results), membership, population, fprs=settings.fprs, delta=settings.delta),
         history=results[0].facts["history"],
         recipe=plain(recipe.spec()),
-        utility=utility(answers.logits, answers.labels, membership.of_records(population), settings.confidence),
+        utility=usefulness(answers, membership.matrix, population, membership, settings, studied.random),
         attacks=tried.results,
         strongest=tried.best,
-        not_run=tried.refused,
+        not_run=[*tried.refused, *studied.refused],
+        random_answers=studied.random,
+        query_risk=studied.rows,
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
         vulnerability=vulnerability(game, settings.confidence),
         epsilon=_bounds(game, membership, list(tried.played.values()), settings),
@@ -281,19 +256,19 @@ def _bounds(
     return one_run_bounds(game, played, settings, settings.delta)
 
 
-def _comparisons(measured: Sequence[_Measured], confidence: float) -> list[Comparison]:
+def _comparisons(measured: Sequence[_Measured], counted: Bools, confidence: float) -> list[Comparison]:
     """Every recipe against the first, over the same targets: accuracy, and each attack's AUC and TPR at 1% FPR."""
     if len(measured) < 2:
         return []
     found = []
     for other in measured[1:]:
-        found += _pair(measured[0], other, confidence)
+        found += _pair(measured[0], other, counted, confidence)
     return found
 
 
-def _pair(base: _Measured, other: _Measured, confidence: float) -> list[Comparison]:
+def _pair(base: _Measured, other: _Measured, counted: Bools, confidence: float) -> list[Comparison]:
     subject, baseline = other.recipe.name, base.recipe.name
-    outside = ~base.game.members[:, base.game.unit_of]
+    outside = ~base.game.members[:, base.game.unit_of] & counted
     accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
     gain = paired(accuracies[0], accuracies[1], "accuracy", confidence)
     found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]

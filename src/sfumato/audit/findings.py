@@ -52,8 +52,8 @@ def judge(game: Game, played: Played, settings: AuditSettings) -> Judged:
         name=attack.name,
         reference=attack.reference,
         summary=attack.summary,
-        access=attack.threat_model.access,
-        knowledge=attack.threat_model.knowledge,
+        access=attack.threat.access,
+        knowledge=attack.threat.knowledge,
         queries=_queries(attack),
         settings=_settings(attack),
         unit_rule=attack.unit_rule,
@@ -68,13 +68,46 @@ def judge(game: Game, played: Played, settings: AuditSettings) -> Judged:
     return Judged(result, arrays)
 
 
+def few(
+    played: Played,
+    game: Game,
+    settings: AuditSettings,
+    fprs: Sequence[float],
+    *,
+    only: Bools | None = None,
+    among: int = 1,
+) -> list[Finding]:
+    """AUC and TPR at `fprs` alone, by the statistics of `judge`.
+
+    Args:
+        played: scores [targets, units].
+        game: who is a member.
+        settings: for level, replicates and seed.
+        fprs: false positive rates.
+        only: bool [units], a group; its thresholds are its own.
+        among: how many groups share the level (Bonferroni).
+    """
+    in_game = game.in_game if only is None else game.in_game & only
+    summary = summarise(
+        played.scores,
+        game.members,
+        in_game,
+        fprs=fprs,
+        priors=(),
+        confidence=1 - (1 - settings.confidence) / among,
+        replicates=settings.replicates,
+        rng=stream(settings.seed, "statistics", played.attack.name),
+    )
+    return [finding(estimate) for estimate in (summary.auc, *summary.tpr_at_fpr)]
+
+
 def groups(game: Game, played: Played, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
     """Findings by group of units; `columns` name -> [units]. Groups of few units lose their names and go together."""
     rng = stream(settings.seed, "groups", played.attack.name)
     found = by_group(
         played.scores,
         game.members,
-        {name: _without_small(labels, game.in_game) for name, labels in columns.items()},
+        {name: without_small(labels, game.in_game) for name, labels in columns.items()},
         game.in_game,
         confidence=settings.confidence,
         replicates=settings.replicates,
@@ -91,7 +124,7 @@ def groups(game: Game, played: Played, columns: Mapping[str, Strings], settings:
     ]
 
 
-def _without_small(labels: Strings, in_game: Bools) -> Strings:
+def without_small(labels: Strings, in_game: Bools) -> Strings:
     """A group of few people could name them (a column of ids would be one person each), and the record names none."""
     names, codes = np.unique(labels, return_inverse=True)
     sizes = np.bincount(codes[in_game], minlength=len(names))
@@ -165,9 +198,13 @@ def _curve(summary: AttackSummary) -> Curve:
 
 def _queries(attack: MembershipAttack) -> str:
     queries = attack.query_set
+    told = [] if queries.signal == "answers" else [queries.signal.replace("-", " ")]
+    told += {"off": ["noise off"], "common": ["common noise"]}.get(queries.noise, [])
+    told += [f"averaged as {queries.average}"] if queries.average != "statistic" else []
     if queries.per_record == 1:
-        return "one per record"
-    return f"{queries.per_record} per record ({queries.variants} variants, {queries.repeats} repeats)"
+        return ", ".join(["one per record", *told])
+    several = f"{queries.per_record} per record ({queries.variants} variants, {queries.repeats} repeats)"
+    return ", ".join([several, *told])
 
 
 def _settings(attack: MembershipAttack) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Threat = Literal["one query", "many queries", "released weights"]
+EVERYONE = "all"  # the group of all units
 
 
 class Value(BaseModel):
@@ -59,7 +60,17 @@ class Curve(Value):
     resolvable_from: float
 
 
-class AttackResult(Value):
+class Measured(Value):
+    """Findings of one attack."""
+
+    findings: list[Finding]
+
+    def finding(self, name: str, at: float | None = None) -> Finding | None:
+        """The finding called `name` (at `at`), or None."""
+        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
+
+
+class AttackResult(Measured):
     """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units."""
 
     name: str
@@ -72,14 +83,14 @@ class AttackResult(Value):
     unit_rule: str = "mean"
     targets: int = 1
     references_per_target: int = 0
-    findings: list[Finding]
     per_target: dict[str, list[float | None]] = Field(default_factory=dict)
     curve: Curve | None = None
     seconds: float = 0.0
 
-    def finding(self, name: str, at: float | None = None) -> Finding | None:
-        """The finding called `name` (at `at`), or None."""
-        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
+    @property
+    def label(self) -> str:
+        """The attack in a sentence."""
+        return self.name
 
 
 class NotRun(Value):
@@ -110,12 +121,12 @@ class Vulnerability(Value):
     note: str = ""
 
 
-class QueryRisk(Value):
+class QueryRisk(Measured):
     """What one attack found on a model that answers at random, asked in one of several ways; see `audit.queries`.
 
-    `k` draws are asked of each record; `noise` is "fresh" for every record and draw, "common" to all records of a draw,
-    or "off"; `average` says what is averaged over the draws. `threat` is who could ask in this way. `group` is "all",
-    or "canary=mislabelled" for the units of one kind.
+    `k` answers are asked of each record; `noise` is "fresh" for each of them, "common" to all records, or "off";
+    `average` says what is averaged. `threat` is who could ask in this way. `group` is "all", or "canary=mislabelled"
+    for the units of one kind.
     """
 
     attack: str
@@ -123,9 +134,19 @@ class QueryRisk(Value):
     noise: str
     average: str
     threat: Threat
-    group: str = "all"
-    findings: list[Finding]
+    group: str = EVERYONE
 
-    def finding(self, name: str, at: float | None = None) -> Finding | None:
-        """The finding called `name` (at `at`), or None."""
-        return next((f for f in self.findings if f.name == name and (at is None or f.at == at)), None)
+    @property
+    def how(self) -> str:
+        """How was asked, in words."""
+        if self.noise == "off":
+            return "noise off"
+        answers = "one answer" if self.k == 1 else f"{self.k} answers"
+        if self.noise == "common":
+            return f"{answers} under common noise"
+        return answers if self.average == "statistic" else f"{answers}, averaged as {self.average}"
+
+    @property
+    def label(self) -> str:
+        """The attack in a sentence, with how it asked."""
+        return f"{self.attack}, {self.how}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
+from sfumato.audit.queries import queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.errors import StoreMismatch
@@ -16,6 +17,8 @@ from sfumato.execution.store import State, Store
 from sfumato.targets.queries import BASE, QuerySet
 from sfumato.training.recipe import AnyRecipe
 
+STUDY = "asking again where answers are random"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -24,7 +27,8 @@ class Plan:
     Args:
         cost: of training and querying the models.
         fits: models that attacks train for themselves, over all recipes and targets.
-        retraining: attack -> how many stored models it would have trained again, because their weights are gone.
+        retraining: attack -> how many stored models it would have trained again, because their weights are gone;
+            `STUDY` for what models that answer at random are asked besides.
         models: in all, over the recipes.
     """
 
@@ -37,18 +41,46 @@ class Plan:
 def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSettings, store: Store) -> Plan:
     """Count what is there and what is missing, and measure what a missing model costs."""
     membership = settings.membership(population)
-    jobs = [job for group in jobs_for(population, recipes, membership, settings) for job in group]
+    by_recipe = jobs_for(population, recipes, membership, settings)
+    jobs = [job for group in by_recipe for job in group]
     stored = [job for job in jobs if _state(store, job) == "ready"]
+    parts: dict[tuple[QuerySet, ...], list[TrainJob]] = {}
+    for recipe, mine in zip(recipes, by_recipe, strict=True):
+        parts.setdefault(queries_for(recipe, population, settings), []).extend(mine)
+    known = {job.key for job in stored}
+    again = [job for asked, mine in parts.items() for job in mine if _lost(store, job, asked, settings, known)]
     retraining = {
         attack.name: sum(_state(store, job, attack.query_set) == "needs training" for job in stored)
         for attack in settings.attacks
         if attack.query_set != BASE
     }
+    retraining[STUDY] = len(again)
     return Plan(
-        cost=estimate(jobs, store, queries=settings.queries),
+        cost=_together([estimate(mine, store, queries=asked) for asked, mine in parts.items()]),
         fits=fits_needed(settings.attacks, membership.models) * len(recipes),
         retraining={name: count for name, count in retraining.items() if count},
         models=len(jobs),
+    )
+
+
+def _lost(store: Store, job: TrainJob, asked: tuple[QuerySet, ...], settings: AuditSettings, known: set[str]) -> bool:
+    """Whether a stored model would be trained again for the study of random answers alone."""
+    more = [queries for queries in asked if queries not in settings.queries]
+    return bool(more) and job.key in known and _state(store, job, *more) == "needs training"
+
+
+def _together(parts: Sequence[CostEstimate]) -> CostEstimate:
+    """Costs add up; a time that is not known in one part is not known."""
+    low, high = [part.seconds_low for part in parts], [part.seconds_high for part in parts]
+    return CostEstimate(
+        models_to_train=sum(part.models_to_train for part in parts),
+        models_ready=sum(part.models_ready for part in parts),
+        requeries=sum(part.requeries for part in parts),
+        forward_passes=sum(part.forward_passes for part in parts),
+        seconds_low=None if None in low else sum(one for one in low if one is not None),
+        seconds_high=None if None in high else sum(one for one in high if one is not None),
+        bytes=sum(part.bytes for part in parts),
+        unknown=tuple(name for part in parts for name in part.unknown),
     )
 
 

@@ -10,24 +10,16 @@ import numpy as np
 
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations
-from sfumato.audit.compare import (
-    CHOSEN_AFTERWARDS,
-    NOT_TESTED,
-    Run,
-    executed,
-    fit_runner,
-    gather,
-    jobs_for,
-    said,
-    summary_of,
-)
+from sfumato.audit.compare import CHOSEN_AFTERWARDS, NOT_TESTED, Run, jobs_for, summary_of
+from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
 from sfumato.audit.guarantees import summary
 from sfumato.audit.provenance import provenance
+from sfumato.audit.queries import Studied, asked_once, queries_for
 from sfumato.audit.record import AuditRecord, Design, Notice, Subject
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.subject import Attacked, attack_all, defence_summary, group_of_each_unit
-from sfumato.audit.utility import utility
+from sfumato.audit.subject import Attacked, asked_often, attack_all, defence_summary, group_of_each_unit
+from sfumato.audit.utility import usefulness
 from sfumato.audit.verdict import verdict
 from sfumato.canonical import plain
 from sfumato.data.membership import Membership
@@ -40,6 +32,7 @@ from sfumato.execution.store import Store
 from sfumato.seeding import stream
 from sfumato.targets.answers import Answers
 from sfumato.targets.asking import ask
+from sfumato.targets.queries import QuerySet
 from sfumato.training.recipe import AnyRecipe, Recipe
 from sfumato.training.trained import Trained
 from sfumato.types import Bools
@@ -95,10 +88,13 @@ def audit_release(
     membership = release_design(release.members, settings)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
     _check_seeds(release, jobs)
-    done = executed(jobs, settings, store, executor, on_event)
-    game = _game(population, release, membership, gather(done.results, population), settings)
-    tried = attack_all(game, settings, fit_runner(store))
-    subject = _subject(population, release, membership, game, settings, tried)
+    queries = queries_for(release.recipe, population, settings)
+    _, done = carried_out([Asked(jobs, queries)], store, executor, on_event)
+    game = _game(population, release, membership, gather(done.results, population), queries)
+    runner = fit_runner(store)
+    tried = attack_all(game, settings, runner)
+    studied = asked_often(release.recipe, game, tried, population, settings, runner)
+    subject = _subject(population, release, membership, game, settings, tried, studied)
     subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
     checks = alarm_checks([subject])
     record = AuditRecord(
@@ -117,7 +113,12 @@ def audit_release(
         subjects=[subject],
         verdict=verdict([subject], checks),
         checks=checks,
-        notices=[*alarms([subject]), *said(done), CHOSEN_AFTERWARDS, *_notices(release, membership)],
+        notices=[
+            *alarms([subject]),
+            *said(done),
+            CHOSEN_AFTERWARDS,
+            *_notices(release, membership, subject),
+        ],
         not_tested=list(NOT_TESTED),
         citations=citations(settings.attacks, [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -151,9 +152,9 @@ def _subject(
     game: Game,
     settings: AuditSettings,
     tried: Attacked,
+    studied: Studied,
 ) -> Subject:
     answers = game.cases[0].target
-    in_training = release.members[None, population.unit_of]
     return Subject(
         name=release.name,
         artefact=RELEASED,
@@ -161,10 +162,12 @@ def _subject(
         guarantee=summary(release.trained.guarantee, membership, population, fprs=settings.fprs),
         history=release.trained.history.plain(),
         recipe=plain(release.recipe.spec()),
-        utility=utility(answers.logits, answers.labels, in_training, settings.confidence),
+        utility=usefulness(answers, release.members[None], population, membership, settings, studied.random),
         attacks=tried.results,
         strongest=tried.best,
-        not_run=tried.refused,
+        not_run=[*tried.refused, *studied.refused],
+        random_answers=studied.random,
+        query_risk=studied.rows,
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
     )
 
@@ -193,11 +196,11 @@ def release_design(members: Bools, settings: AuditSettings) -> Membership:
 
 
 def _game(
-    population: Population, release: Release, membership: Membership, references: Answers, settings: AuditSettings
+    population: Population, release: Release, membership: Membership, references: Answers, queries: Sequence[QuerySet]
 ) -> Game:
     predict = release.recipe.predictor(release.trained, population)
     game, seed = np.flatnonzero(population.rows_of(membership.in_game)), release.trained.seed
-    asked = ask(predict, release.recipe.defence, population, settings.queries, seed, asked=game)
+    asked = ask(predict, release.recipe.defence, population, queries, seed, asked=game)
     scalars = {key: {name: values[None] for name, values in table.items()} for key, table in asked.scalars.items()}
     target = Answers(population.label_array, asked.logits[None], scalars).with_base_statistics()
     return Game(
@@ -214,15 +217,16 @@ def _game(
     )
 
 
-def _notices(release: Release, membership: Membership) -> list[Notice]:
+def _notices(release: Release, membership: Membership, subject: Subject) -> list[Notice]:
     players, members = int(membership.in_game.sum()) // 2, int(release.members.sum())
-    if players == members:
-        return []
-    return [
-        Notice(
-            severity="theoretical",
-            text=f"{players} of the {members} members play the game, because there are too few non-members to play "
-            "all; the others were in every reference too.",
-            remedy="Add non-members from the same source.",
+    found = asked_once([subject])
+    if players != members:
+        found.append(
+            Notice(
+                severity="theoretical",
+                text=f"{players} of the {members} members play the game, because there are too few non-members to play "
+                "all; the others were in every reference too.",
+                remedy="Add non-members from the same source.",
+            )
         )
-    ]
+    return found

@@ -9,12 +9,16 @@ import numpy as np
 
 from sfumato.audit.findings import groups, judge
 from sfumato.audit.game import FitRunner, Game, Played, play, why_not
+from sfumato.audit.queries import ALWAYS_THE_SAME, Studied, study
 from sfumato.audit.record import AttackResult, DefenceSummary, GroupResult, NotRun
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.verdict import strongest
 from sfumato.canonical import plain
+from sfumato.data.canaries import GROUP
+from sfumato.data.population import Population
 from sfumato.errors import NotApplicable
 from sfumato.training.defence import Defence
+from sfumato.training.recipe import AnyRecipe
 from sfumato.types import Rows, Strings
 
 SEVERAL = "(several)"
@@ -54,6 +58,16 @@ def attack_all(game: Game, settings: AuditSettings, run_fit: FitRunner) -> Attac
         except NotApplicable as error:
             reasons[attack.name].append(str(error))
     return judged(game, played, reasons, settings)
+
+
+def asked_often(
+    recipe: AnyRecipe, game: Game, tried: Attacked, population: Population, settings: AuditSettings, run_fit: FitRunner
+) -> Studied:
+    """A subject that answers at random, asked in every way; kinds of canaries are judged by themselves, too."""
+    if not recipe.answers_at_random(population):
+        return ALWAYS_THE_SAME
+    kinds = {name: values for name, values in population.groups.items() if name == GROUP}
+    return study(game, tried.played, group_of_each_unit(kinds, population.unit_of), settings, run_fit)
 
 
 def judged(

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from sfumato.audit.record import Finding
+from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import clopper_pearson, mean_interval
+from sfumato.data.canaries import GROUP, NONE
+from sfumato.data.membership import Membership
+from sfumato.data.population import Population
 from sfumato.errors import NotApplicable
+from sfumato.targets.answers import Answers
+from sfumato.targets.queries import QuerySet
 from sfumato.training.metrics import METRICS, metric
 from sfumato.types import Bools, Floats, Ints
 
+NATURAL = "natural"
+FEWEST_ASKED = 10  # records of one model; the accuracy of fewer says nothing
 _METHOD = "t interval over models; all share one population, and it speaks of these records"
 
 
@@ -28,7 +36,43 @@ def _value(name: str, logits: Floats, labels: Ints) -> float:
         return float("nan")
 
 
-def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> list[Finding]:
+def honest(population: Population) -> Bools:
+    """bool [n]: the records that usefulness is measured on: no canaries but natural ones, which are as they came."""
+    kinds = population.groups.get(GROUP)
+    if kinds is None:
+        return np.ones(len(population), dtype=bool)
+    return np.isin(np.asarray(kinds).astype(str), [NONE, NATURAL])
+
+
+def usefulness(
+    answers: Answers,
+    members: Bools,
+    population: Population,
+    membership: Membership,
+    settings: AuditSettings,
+    random: bool,
+) -> list[Finding]:
+    """What a subject is good for; where it answers at random, also with several draws and with none.
+
+    Args:
+        answers: of the targets, M models.
+        members: bool [M, units], who was trained on.
+        population: n records.
+        membership: who is in the game, and was asked more.
+        settings: level, and numbers of draws.
+        random: whether it answers at random.
+    """
+    counted, confidence, inside = honest(population), settings.confidence, members[:, population.unit_of]
+    found = utility(answers.logits, answers.labels, inside, confidence, counted)
+    if not random:
+        return found
+    outside = ~inside & counted & membership.in_game[population.unit_of]
+    return [*found, *utility_of_draws(answers, outside, settings.draws[-1], confidence)]
+
+
+def utility(
+    logits: Floats, labels: Ints, members: Bools, confidence: float, counted: Bools | None = None
+) -> list[Finding]:
     """Every metric on non-members, and the accuracy on members and the gap between the two.
 
     Args:
@@ -36,7 +80,13 @@ def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> 
         labels: int64 [n].
         members: bool [models, n].
         confidence: of each interval.
+        counted: bool [n], the records that are measured on; None for all. A mislabelled canary has a wrong label by
+            design, so that being right about it is no merit.
     """
+    if counted is not None and not counted.all():
+        found = utility(logits[:, counted], labels[counted], members[:, counted], confidence)
+        note = f"{int((~counted).sum())} records of canaries are not counted: they were changed by design."
+        return [one.model_copy(update={"note": " ".join(filter(None, (one.note, note)))}) for one in found]
     if len(logits) == 1:
         return _of_one_model(logits[0], labels, members[0], confidence)
     outside = ~members
@@ -49,6 +99,38 @@ def utility(logits: Floats, labels: Ints, members: Bools, confidence: float) -> 
         _finding("training-accuracy", inside, confidence, n_in, n_out),
         _finding("generalisation-gap", gap, confidence, n_in, n_out),
     ]
+
+
+def utility_of_draws(answers: Answers, outside: Bools, most: int, confidence: float) -> list[Finding]:
+    """Accuracy of one draw, of the mean of the most draws and of the drift alone, on the same records.
+
+    Args:
+        answers: of M models that answer at random, to `queries.queries_of_study`.
+        outside: bool [M, n], the records in the game that are outside the training set and count.
+        most: the largest number of draws; the mean is that of the probabilities.
+        confidence: of each interval.
+    """
+    mean = QuerySet(repeats=most, scope="game", average="probabilities")
+    ways = {"one-draw": QuerySet(scope="game"), f"mean-of-{most}-draws": mean, "drift-alone": QuerySet(noise="off")}
+    if most == 1:
+        del ways["mean-of-1-draws"]
+    return [_of_draws(f"accuracy-{name}", answers, queries, outside, confidence) for name, queries in ways.items()]
+
+
+def _of_draws(name: str, answers: Answers, queries: QuerySet, outside: Bools, confidence: float) -> Finding:
+    counts = {"n_nonmembers": int(outside.sum()), "confidence": confidence}
+    empty = {"value": None, "low": None, "high": None, "resolvable": False}
+    fewest = int(outside.sum(axis=1).min())
+    if fewest < FEWEST_ASKED:
+        note = f"Only {fewest} records outside the training set were asked so."
+        return Finding(name=name, note=note, **empty, **counts)
+    if not answers.scalars.get(queries.key):
+        return Finding(name=name, note="The network is out of reach, so it could not be asked so.", **empty, **counts)
+    hits = answers.statistic("hinge", queries)[..., 0] > 0  # the label's logit is the largest
+    if len(hits) == 1:
+        return _accuracy(name, hits[0][outside[0]], confidence, 0, counts["n_nonmembers"])
+    values = np.array([hit[rows].mean() for hit, rows in zip(hits, outside, strict=True)])
+    return _finding(name, values, confidence, 0, counts["n_nonmembers"])
 
 
 def _of_one_model(logits: Floats, labels: Ints, members: Bools, confidence: float) -> list[Finding]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sfumato.audit.alarm import BROKEN, above
-from sfumato.audit.record import AttackResult, CheckResult, Finding, Subject, Verdict
+from sfumato.audit.measured import EVERYONE, Measured
+from sfumato.audit.record import AttackResult, CheckResult, Finding, QueryRisk, Subject, Verdict
+
+R = TypeVar("R", bound=Measured)
+Row = AttackResult | QueryRisk
 
 
 def strongest(results: Sequence[AttackResult]) -> str:
@@ -14,15 +18,35 @@ def strongest(results: Sequence[AttackResult]) -> str:
 
     The name only points at a table: it is a choice made on the same scores, so the record says so beside it.
     """
+    found = _strongest_of(results)
+    return "" if found is None else found.name
+
+
+def strongest_row(subject: Subject) -> AttackResult | QueryRisk | None:
+    """The strongest of all, by the rule of `strongest`: the strongest attack, or one that asked in another way.
+
+    A model that answers at random is judged by the attacker who asks often, or who has the weights.
+    """
+    named = subject.attack(subject.strongest)
+    rows: list[Row] = [named] if named is not None else []
+    return _strongest_of([*rows, *everyones(subject)])
+
+
+def everyones(subject: Subject) -> list[QueryRisk]:
+    """What was found on all units by asking in other ways."""
+    return [row for row in subject.query_risk if row.group == EVERYONE]
+
+
+def _strongest_of(results: Sequence[R]) -> R | None:
     if not results:
-        return ""
+        return None
     rates = [{f.at for f in r.findings if f.name == "tpr_at_fpr" and f.resolvable} for r in results]
     common = sorted(at for at in set.intersection(*rates) if at is not None and at <= 0.01)
     keys = [("tpr_at_fpr", at) for at in common[:1]] + [("auc", None)]
-    return max(results, key=lambda r: tuple(_low(r.finding(name, at)) for name, at in keys)).name
+    return max(results, key=lambda r: tuple(_low(r.finding(name, at)) for name, at in keys))
 
 
-def headline(result: AttackResult) -> Finding:
+def headline(result: Row) -> Finding:
     """The finding to quote: TPR at 1% FPR where it can be resolved, else at 10%, else the AUC."""
     for name, at in (("tpr_at_fpr", 0.01), ("tpr_at_fpr", 0.1), ("auc", None)):
         found = result.finding(name, at)
@@ -35,12 +59,12 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
     """Status from the checks (the user's, and broken guarantees) alone; sentence and evidence from the findings."""
     sentences, in_favour, against = [], [], []
     for subject in subjects:
-        result = subject.attack(subject.strongest)
+        result = strongest_row(subject)
         if result is None:
             against.append(f"{subject.name}: no attack could run, so nothing is known of what it gives away.")
             continue
         found = headline(result)
-        sentences.append(f"{subject.name}: {describe(found)} ({result.name})")
+        sentences.append(f"{subject.name}: {describe(found)} ({result.label})")
         shown = _shown_leakage(subject)
         (in_favour if shown is None else against).append(_evidence(subject, result, found) if shown is None else shown)
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
@@ -82,18 +106,19 @@ def describe(found: Finding) -> str:
 
 def _shown_leakage(subject: Subject) -> str | None:
     """The evidence that some attack did better than chance, the strongest one first; None where none was shown to."""
-    ordered = sorted(subject.attacks, key=lambda result: result.name != subject.strongest)
-    for result in ordered:
+    rows: list[Row] = [*subject.attacks, *everyones(subject)]
+    first = strongest_row(subject)
+    for result in sorted(rows, key=lambda row: row is not first):
         quoted = headline(result)
         for found in [quoted, *(f for f in result.findings if f is not quoted)]:
             if _beats_chance(found):
-                return f"{subject.name}: {result.name} does better than chance, {describe(found)}."
+                return f"{subject.name}: {result.label} does better than chance, {describe(found)}."
     return None
 
 
-def _evidence(subject: Subject, result: AttackResult, found: Finding) -> str:
+def _evidence(subject: Subject, result: Row, found: Finding) -> str:
     return (
-        f"{subject.name}: no attack tried was shown to do better than chance; {result.name} found {describe(found)}, "
+        f"{subject.name}: no attack tried was shown to do better than chance; {result.label} found {describe(found)}, "
         f"so leakage up to the upper end of that interval could not have been seen."
     )
 

@@ -65,7 +65,9 @@ def fitted(
         for attacks in dict.fromkeys((settings.attacks, lean)):
             if not attacks:
                 continue
-            tried = replace(settings, models=models, attacks=attacks)
+            kept = {attack.name for attack in attacks}
+            named = tuple(name for name in settings.draws_attacks if name in kept)
+            tried = replace(settings, models=models, attacks=attacks, draws_attacks=named)
             found = plan(population, recipes, tried, store)
             needed = pessimistic(found)
             if needed <= limit:

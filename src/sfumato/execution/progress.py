@@ -31,7 +31,7 @@ class Tally:
     def add(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, Started):
-            self.jobs = event.jobs
+            self.jobs += event.jobs  # a run may execute one part of its models after the other
         elif isinstance(event, EpochDone):
             self.running[event.bundle] = event.models * event.epoch / event.epochs
         elif isinstance(event, JobDone):

@@ -6,9 +6,11 @@ import pytest
 from sfumato.accounting.guarantee import NoGuarantee
 from sfumato.accounting.history import Event, History
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.compare import compare, executed, fit_runner, guarantee_of, jobs_for
+from sfumato.audit.compare import compare, fit_runner, guarantee_of, jobs_for
+from sfumato.audit.executing import executed
 from sfumato.audit.settings import AuditSettings
 from sfumato.errors import SfumatoError, UsageError
+from sfumato.execution.events import silent
 from sfumato.execution.jobs import JobResult
 from sfumato.execution.store import Store
 
@@ -135,14 +137,14 @@ def test_one_ordinary_read_among_the_models_ends_the_guarantee():
 
 
 def test_part_of_the_models_is_an_error(population, recipes, settings, tmp_path, monkeypatch, compared):
-    import sfumato.audit.compare as module
+    import sfumato.audit.executing as module
 
     membership = settings.membership(population)
     jobs = jobs_for(population, recipes[:1], membership, settings)[0]
-    whole = executed(jobs, settings, compared.store, "inline", None)
+    whole = executed(jobs, settings.queries, compared.store, "inline", silent)
     monkeypatch.setattr(module, "execute", lambda *_, **__: replace(whole, results=whole.results[:3], missing=(3,)))
     with pytest.raises(SfumatoError, match="Expected results of 8 models, got 3"):
-        executed(jobs, settings, compared.store, "inline", None)
+        executed(jobs, settings.queries, compared.store, "inline", silent)
 
 
 def test_fits_are_kept_in_the_store(tmp_path, attack_evidence):
