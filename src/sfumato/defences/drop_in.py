@@ -90,24 +90,24 @@ class DropIn(Defence):
         done = self.swap(model, example)
         if self.finetune == "all":
             return done.model
-        first = done.blocks()[0]
-        first.register_forward_pre_hook(GradientStop(self.start))
+        blocks = done.blocks()
+        blocks[0].register_forward_pre_hook(GradientStop(self.start))
         if self.start == 0:
-            _freeze_before(first, done.model, example)
+            _freeze_before(blocks, done.model, example)
         return done.model
 
 
-def _freeze_before(first: SDEBlock, model: nn.Module, example: torch.Tensor) -> None:
-    """Parameters that run before the first block and nowhere behind it ask for no gradient; the head always does."""
-    used: set[int] = set()
-    behind = list(_parameters_behind(first, model, example))
-    used.update(id(parameter) for parameter in behind)
-    head = {id(parameter) for parameter in model.get_submodule(head_name(model)).parameters()}
+def _freeze_before(blocks: Sequence[SDEBlock], model: nn.Module, example: torch.Tensor) -> None:
+    """Parameters that run before the first block and nowhere behind it ask for no gradient."""
+    kept = [*blocks, model.get_submodule(head_name(model))]
+    used = {id(parameter) for part in kept for parameter in part.parameters()}
+    used |= {id(parameter) for parameter in _behind(model, example)}
     for parameter in model.parameters():
-        parameter.requires_grad_(parameter.requires_grad and id(parameter) in used | head)
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in used)
 
 
-def _parameters_behind(first: SDEBlock, model: nn.Module, example: torch.Tensor) -> Sequence[nn.Parameter]:
+def _behind(model: nn.Module, example: torch.Tensor) -> Sequence[nn.Parameter]:
+    """Parameters that the gradient reaches from the output, once it stops at the first block."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     modes = [(part, part.training) for part in model.modules()]
     model.eval()

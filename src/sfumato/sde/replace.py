@@ -223,7 +223,11 @@ def _maker(
     def make(
         drift: nn.Module, shape: tuple[int, ...], after: nn.Module | None, kind: type[SDEBlock] = SDEBlock
     ) -> SDEBlock:
-        return kind(drift, grid, integrator, diffusion, shape=shape, after=after, **more)
+        block = kind(drift, grid, integrator, diffusion, shape=shape, after=after, **more)
+        like = next(drift.parameters(), None)
+        if block.scale is not None and like is not None:
+            block.scale.to(like)  # type and device of the network
+        return block
 
     return make
 

@@ -185,7 +185,7 @@ def test_several_steps_of_a_branch_in_a_parents_forward():
 def test_torchs_own_encoder_layer_is_reported_and_can_be_named(norm_first):
     layer = nn.TransformerEncoderLayer(WIDTH, 2, 8, batch_first=True, norm_first=norm_first)
     model, x = nn.Sequential(nn.Linear(5, WIDTH), layer, nn.Flatten(), nn.Linear(4 * WIDTH, 2)), torch.randn(2, 4, 5)
-    with pytest.raises(UnsupportedModel, match="`1`: torch.fx does not follow its forward"):
+    with pytest.raises(UnsupportedModel, match=r"`1`: torch.fx does not follow its forward"):
         replace(model, "all", example=x)
     done = swapped(model, x, "1", example=x)
     assert done.swapped[0].opaque
@@ -205,7 +205,7 @@ class Flow(nn.Module):
 
 def test_control_flow_on_data_is_reported_by_name_and_can_be_taken_as_it_is():
     model, x = nn.Sequential(linear(), Flow(), nn.Linear(WIDTH, 2)), torch.randn(2, WIDTH)
-    with pytest.raises(UnsupportedModel, match="`1`: torch.fx does not follow its forward.*control flow"):
+    with pytest.raises(UnsupportedModel, match=r"`1`: torch.fx does not follow its forward.*control flow"):
         replace(model, "all")
     done = swapped(model, x, ["1"])
     block, h = done.blocks()[0], torch.randn(2, WIDTH)

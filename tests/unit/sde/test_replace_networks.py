@@ -227,3 +227,11 @@ def test_noise_needs_an_integrator_that_takes_it():
     model, _ = small()
     with pytest.raises(UsageError, match="integrator for equations with noise, got 'euler'"):
         replace(model, "all", diffusion="additive", integrator="euler")
+
+
+def test_what_a_diffusion_learns_is_of_the_networks_type():
+    model, x = small()
+    done = replace(model.double(), "all", diffusion="learned-scalar", example=x.double())
+    assert {p.dtype for p in done.model.parameters()} == {torch.float64}
+    assert answers(done.model, x.double()).dtype == torch.float64
+    assert "2.scale.1.weight" in done.model.state_dict()
