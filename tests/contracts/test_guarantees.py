@@ -17,6 +17,7 @@ from sfumato.data.population import Population, Unit
 from sfumato.data.sources.opening import open_source
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.defences.early_stopping import EarlyStopping
+from sfumato.defences.noise_first import NoiseFirst
 from sfumato.defences.pretrained import UNSEEN, Pretrained
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotPrivateError, UsageError
@@ -30,6 +31,7 @@ from sfumato.training.trained import Trained
 
 DEFENCES = discover(sfumato.defences, Defence)
 PRIVATE = DPSGD.example()
+RELEASED = NoiseFirst.example()
 TASK = Task(model=ResidualNet(width=4, blocks=1), epochs=1, batch_size=8, optimizer=Optimizer(lr=0.1))
 
 
@@ -71,7 +73,7 @@ def read_beside_the_mechanism(model: Trained) -> bool:
 def test_no_defence_around_or_inside_dpsgd_keeps_an_epsilon_that_is_not_its_own(name, outermost, alone) -> None:
     other = DEFENCES[name].example()
     both = replace(other, inner=PRIVATE) if outermost else replace(PRIVATE, inner=other)
-    if other.couples:
+    if other.couples or other.release(population()) is not None:  # the second needs no private update, and gets none
         with pytest.raises(NotPrivateError, match=name) as refused:
             trained(both)
         assert other.couples in str(refused.value)
@@ -104,6 +106,25 @@ def test_the_examples_cover_all_three_ends() -> None:
     assert isinstance(ends["early-stopping"], NoGuarantee)
     assert isinstance(ends["pretrained"], NoGuarantee)
     assert isinstance(ends["weight-decay"], Guarantee)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENCES if name not in ("dpsgd", "noise-first")])
+@pytest.mark.parametrize("outermost", [True, False], ids=["outside", "inside"])
+def test_around_a_release_every_defence_keeps_its_epsilon_or_ends_it(name, outermost) -> None:
+    """What was released may be used in any way; weights from elsewhere still count, and fitted layers are refused."""
+    other = DEFENCES[name].example()
+    if name == "private-whitening":
+        with pytest.raises(UsageError, match="one layer in front"):
+            trained(replace(other, inner=RELEASED))
+        return
+    model = trained(replace(other, inner=RELEASED) if outermost else replace(RELEASED, inner=other))
+    released = [event for event in model.history.events if event.private]
+    assert len(released) == 1
+    if read_beside_the_mechanism(model):
+        assert isinstance(model.guarantee, NoGuarantee)
+        assert name == "pretrained"
+    else:
+        assert model.guarantee == trained(RELEASED).guarantee
 
 
 def test_two_claims_on_the_update_are_refused() -> None:

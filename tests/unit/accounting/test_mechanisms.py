@@ -22,7 +22,7 @@ ALL = [POISSON, CUT, Gaussian(noise_multiplier=2.0, steps=3, adjacency=REPLACE)]
 
 
 def test_all_are_found_by_name():
-    assert list(mechanisms()) == ["gaussian", "poisson-gaussian", "truncated-poisson-gaussian"]
+    assert list(mechanisms()) == ["gaussian", "poisson-gaussian", "randomised-response", "truncated-poisson-gaussian"]
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda m: m.kind)
