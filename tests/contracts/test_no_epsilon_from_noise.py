@@ -14,8 +14,12 @@ import sfumato.defences
 import sfumato.models
 import sfumato.sde
 from sfumato.accounting.guarantee import NoGuarantee
+from sfumato.attacks.membership.loss import LossThreshold
+from sfumato.audit.compare import compare
+from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.defences.drop_in import DropIn
+from sfumato.execution.store import Store
 from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
 from sfumato.sde.diffusions.choice import diffusions
@@ -101,3 +105,15 @@ def test_whatever_the_noise_a_training_has_no_guarantee(diffusion, sigma):
     model = recipe.fit(data, [Assignment(np.arange(12), 1)], LoopOptions())[0]
     assert isinstance(model.guarantee, NoGuarantee)
     assert model.guarantee_statement.startswith("none, because of ordinary training")
+
+
+@pytest.mark.parametrize("name", ["neural-sde", "residual-perturbation"])
+def test_a_record_says_none(name, tmp_path):
+    rng = np.random.default_rng(0)
+    data = Population(rng.normal(size=(48, 4)).astype(np.float32), "example", labels=np.arange(48) % 2)
+    task = Task(model=ResidualNet(width=4, blocks=1), epochs=1, batch_size=12)
+    settings = AuditSettings(attacks=(LossThreshold(),), models=4)
+    run = compare(data, [Recipe(task, DROP_INS[name]())], settings, Store(tmp_path))
+    (subject,) = run.record.subjects
+    assert subject.guarantee.status == "none"
+    assert subject.guarantee.numbers is None
