@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sfumato.errors import UsageError
 from sfumato.private.checkpoint import checkpoint
 from sfumato.sde.diffusions.base import DiffusionField
-from sfumato.sde.integrate import Grid, Increments, advance, given, integrate
+from sfumato.sde.integrate import Grid, Increments, advance, given, integrate, refuse_noise
 from sfumato.sde.integrators.base import Integrator
 from sfumato.sde.integrators.euler import Euler
 from sfumato.sde.noise import Drawn, SourceDraws, normals_from
@@ -40,10 +41,6 @@ class Schedule:
         """Whether steps and noise are the same throughout the training."""
         return self.start == 0 and self.ramp == 0
 
-    def steps(self, progress: float, steps: int) -> int:
-        """How many steps are taken when a share `progress` of the training lies behind."""
-        return 1 if progress < self.start else steps
-
     def level(self, progress: float) -> float:
         """Factor on the noise, in [0, 1]."""
         if progress < self.start:
@@ -66,7 +63,10 @@ class SDEBlock(StreamLayer):
         schedule: of steps and noise while training.
         after: applied to h_N (an activation that stood after the sum); None for nothing.
         noise_at_test: whether the noise is on in eval mode.
-        checkpointed: run each step again in the backward pass instead of keeping its activations.
+        checkpointed: run each step again in the backward pass instead of keeping its activations; not under vmap.
+
+    Raises:
+        UsageError: for a diffusion with an integrator that takes no noise.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class SDEBlock(StreamLayer):
         checkpointed: bool = False,
     ) -> None:
         super().__init__()
+        if diffusion is not None and diffusion.sigma > 0:
+            refuse_noise(integrator)
         self.drift = drift
         self.scale = None if diffusion is None else diffusion.build(shape)
         self.after = after
@@ -101,8 +103,16 @@ class SDEBlock(StreamLayer):
 
         Args:
             h: initial state.
-            noise: standard normals [N, batch, *shape] in place of the layer's streams.
+            noise: standard normals [N, batch, *shape] in place of the layer's streams. Under `torch.func.vmap` over
+                records, batch is 1 inside: map over axis 1 of the noise and put the axis back, `noise.unsqueeze(1)`.
+
+        Raises:
+            UsageError: for noise of another shape, or for an equation that has none.
         """
+        if noise is not None and self.diffusion is None:
+            raise UsageError(
+                "Expected no noise for a block without diffusion, got some.", remedy="Give the block a diffusion."
+            )
         grid = Grid(horizon=self.grid.horizon, steps=1) if self.before_start else self.grid
         integrator, level = Euler() if self.before_start else self.integrator, self.level
         learned = self.scale(h) if level and self.scale is not None else None

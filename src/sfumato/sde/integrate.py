@@ -90,11 +90,8 @@ def integrate(
         UsageError: for noise with an integrator that takes none, or a diffusion without normals.
     """
     noisy = system.diffusion is not None and level != 0
-    if noisy and not integrator.stochastic:
-        raise UsageError(
-            f"Expected an integrator for equations with noise, got {integrator.name!r}.",
-            remedy='Use "euler-maruyama", "milstein" or "stochastic-heun".',
-        )
+    if noisy:
+        refuse_noise(integrator)
     if noisy and normals is None:
         raise UsageError("Expected standard normals for a system with diffusion, got none.", remedy="Give `normals`.")
     for step in range(grid.steps):
@@ -103,6 +100,15 @@ def integrate(
         else:
             h = advance(integrator, system, h, grid, step, normals if noisy else None, level)
     return h
+
+
+def refuse_noise(integrator: Integrator) -> None:
+    """Raises: UsageError, if the integrator is for equations without noise."""
+    if not integrator.stochastic:
+        raise UsageError(
+            f"Expected an integrator for equations with noise, got {integrator.name!r}.",
+            remedy='Use "euler-maruyama", "milstein" or "stochastic-heun".',
+        )
 
 
 def advance(

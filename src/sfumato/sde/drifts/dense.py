@@ -23,9 +23,6 @@ class DenseDrift(nn.Module):
 
     def forward(self, t: float, h: torch.Tensor) -> torch.Tensor:
         """Time and [batch, width] to the same shape."""
-        hidden = self.activation(self.first(_with_time(t, self.norm(h))))
-        return self.second(_with_time(t, hidden))
-
-
-def _with_time(t: float, h: torch.Tensor) -> torch.Tensor:
-    return torch.cat([h, h.new_full((), t).expand(*h.shape[:-1], 1)], dim=-1)
+        time = h.new_full((*h.shape[:-1], 1), t)
+        hidden = self.activation(self.first(torch.cat([self.norm(h), time], dim=-1)))
+        return self.second(torch.cat([hidden, time], dim=-1))
