@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,8 @@ from sfumato.data.population import Population, Unit
 from sfumato.data.records import ArrayRecords
 from sfumato.errors import UsageError
 from sfumato.training.presets.base import default_preset, presets
+
+STEADY = ("residual-net", "ode-net", "sde-net")
 
 
 def population(kind: str) -> Population:
@@ -70,3 +74,24 @@ def test_the_wide_network_for_private_training_has_nothing_that_couples_records(
     assert task.model.weight_standardisation
     assert not [layer for layer in task.model.build((3, 32, 32), 10).modules() if "BatchNorm" in type(layer).__name__]
     assert (task.optimizer.momentum, task.optimizer.weight_decay, task.standardise) == (0.0, 0.0, False)
+
+
+def test_the_presets_around_equations_differ_in_the_body_alone() -> None:
+    tasks = {name: presets()[name](channels=8).task(population("image")) for name in STEADY}
+    plain = [dataclasses.replace(task, model=None) for task in tasks.values()]
+    assert plain[0] == plain[1] == plain[2]
+    assert {task.model.name for task in tasks.values()} == set(STEADY)
+    assert (plain[0].optimizer.momentum, plain[0].standardise) == (0.9, True)
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_every_field_of_the_network_is_one_of_the_preset(name: str) -> None:
+    preset = presets()[name]
+    model = preset().model()
+    fields = [field.name for field in dataclasses.fields(model)]
+    assert preset().model() == type(model)()
+    changed = {"integrator": "milstein" if name == "sde-net" else "rk4", "diffusion": "multiplicative"}
+    for field in fields:
+        value = getattr(model, field)
+        other = changed[field] if field in changed else not value if isinstance(value, bool) else value + 1
+        assert getattr(preset(**{field: other}).model(), field) == other
