@@ -9,6 +9,7 @@ from sfumato.audit.record import (
     GuaranteeNumbers,
     GuaranteeSummary,
     PermittedCurve,
+    QueryRisk,
 )
 from sfumato.audit.verdict import verdict
 
@@ -46,6 +47,25 @@ def test_the_lower_end_of_an_interval_decides(subject, tpr, broken):
 
 def test_without_a_guarantee_there_is_nothing_to_break(subject):
     assert above(subject) == []
+
+
+def asked(k, found, group="all"):
+    return QueryRisk(
+        attack="loss", k=k, noise="fresh", average="statistic", threat="many queries", group=group, findings=[found]
+    )
+
+
+@pytest.mark.parametrize("group", ["all", "canary=mislabelled"])
+def test_many_answers_break_a_guarantee_as_any_attack_does(subject, group):
+    """One answer stays below the curve, 256 do not."""
+    asked_often = promising(subject, 0.4).model_copy(
+        update={"query_risk": [asked(1, rate(0.1, 0.2, 0.1)), asked(256, rate(0.1, 0.9, 0.8), group)]}
+    )
+    (one,) = above(asked_often)
+    where = "" if group == "all" else f" ({group})"
+    assert one.text.startswith(f"loss, 256 answers{where} finds at least")
+    assert above(promising(subject, 0.4)) == []
+    assert verdict([asked_often], alarm_checks([asked_often])).status == "failed"
 
 
 def test_many_attacks_share_the_level(subject):

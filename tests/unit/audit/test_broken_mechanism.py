@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.alarm import BROKEN
+from sfumato.audit.alarm import BROKEN, above
 from sfumato.audit.checks import exit_code, run_checks
 from sfumato.audit.compare import compare
 from sfumato.audit.settings import AuditSettings
@@ -14,6 +14,7 @@ from sfumato.data.population import Population
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.execution.store import Store
 from sfumato.models.mlp import MLP
+from sfumato.models.sde_net import SDENet
 from sfumato.private.noise.continuous_gaussian import ContinuousGaussian
 from sfumato.report.render import html, markdown, model_card
 from sfumato.training.recipe import Recipe
@@ -82,3 +83,22 @@ def test_every_form_of_the_report_says_so(record, render):
     text = render(record)
     assert "the guarantee is broken by this measurement" in text
     assert "Checks failed" in text
+
+
+@pytest.mark.slow
+def test_noise_in_the_answers_does_not_hide_a_broken_guarantee_from_who_asks_often(tmp_path):
+    rng = np.random.default_rng(0)
+    data = Population(
+        rng.normal(size=(60, 96)).astype(np.float32), "example", labels=rng.integers(0, 3, 60), name="noise"
+    )
+    task = Task(model=SDENet(width=16, steps=1, sigma=4.0), optimizer=Optimizer(momentum=0.9))
+    settings = AuditSettings(attacks=(LossThreshold(),), models=4, fprs=(0.1,), replicates=60, draws=(1, 64))
+    recipes = [Recipe(task, kind(**NUMBERS)) for kind in (DPSGD, Broken)]
+    found = compare(data, recipes, settings, Store(tmp_path), executor="inline").record
+    sound, broken = found.subjects
+    assert sound.query_risk
+    assert above(sound) == []
+    texts = [one.text for one in above(broken)]
+    assert any("loss, 64 answers finds" in text for text in texts)
+    assert not any("loss, one answer finds" in text or text.startswith("loss finds") for text in texts)
+    assert found.verdict.sentence.startswith(f"broken-dpsgd: {BROKEN}")

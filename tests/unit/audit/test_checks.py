@@ -1,7 +1,7 @@
 import pytest
 
 from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
-from sfumato.audit.record import Finding, NotRun
+from sfumato.audit.record import Finding, NotRun, QueryRisk
 from sfumato.errors import UsageError
 
 
@@ -69,6 +69,21 @@ def test_what_is_not_in_the_record_never_passes(record, check, said):
     assert result.outcome == "unknown"
     assert said in result.explanation
     assert exit_code([result]) == 3
+
+
+@pytest.mark.parametrize(("attack", "expected"), [(None, "failed"), ("loss", "failed"), ("rmia", "unknown")])
+def test_an_attack_on_a_random_model_is_tested_in_every_way_that_it_asked(record, attack, expected):
+    often = QueryRisk(
+        attack="loss", k=16, noise="fresh", average="statistic", threat="many queries", findings=[interval(0.8, 0.9)]
+    )
+    canaries = often.model_copy(update={"group": "canary=mislabelled", "findings": [interval(0.95, 0.99)]})
+    first = record.subjects[0].model_copy(update={"query_risk": [often, canaries]})
+    random = record.model_copy(update={"subjects": [first]})
+    result = outcome(random, max=0.75, attack=attack)
+    assert result.outcome == expected
+    assert outcome(random, max=0.93, attack=attack).outcome != "failed"
+    if expected == "failed":
+        assert "undefended, loss, 16 answers: 0.85" in result.explanation
 
 
 def test_a_record_without_subjects_never_passes(record):

@@ -3,13 +3,15 @@ import json
 import numpy as np
 import pytest
 
+from sfumato.attacks.membership.gradient_norm import GradientNorm
 from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.findings import FEWEST_IN_GROUP, groups, judge, one_run_bounds
+from sfumato.audit.findings import FEWEST_IN_GROUP, few, groups, judge, one_run_bounds
 from sfumato.audit.game import Case, Game, Played
 from sfumato.audit.settings import AuditSettings
 from sfumato.targets.answers import Answers
 
+FOUR = "4 per record (1 variants, 4 repeats)"
 SETTINGS = AuditSettings(attacks=(LossThreshold(),), fprs=(0.1, 0.01, 1e-5), replicates=30)
 
 
@@ -100,3 +102,33 @@ def test_one_run_bounds_look_at_no_other_target():
 
 def test_no_attack_gives_no_bound(leaking):
     assert one_run_bounds(leaking[0], [], SETTINGS, 1e-5) == []
+
+
+@pytest.mark.parametrize(
+    ("attack", "told", "access"),
+    [
+        (LossThreshold(), "one per record", "scores"),
+        (
+            LossThreshold(queries=4, average="logits"),
+            "4 per record (1 variants, 4 repeats), averaged as logits",
+            "scores",
+        ),
+        (LossThreshold(noise="off"), "one per record, noise off", "weights"),
+        (LossThreshold(queries=4, noise="common"), f"{FOUR}, common noise", "weights"),
+        (GradientNorm(), "one per record, gradient norm, noise off", "weights"),
+    ],
+)
+def test_the_record_says_how_was_asked_and_who_could(leaking, attack, told, access):
+    game, played = leaking
+    result = judge(game, Played(attack, played.scores, 0.0), SETTINGS).result
+    assert (result.queries, result.access) == (told, access)
+
+
+def test_a_group_is_judged_on_its_own_units_at_its_share_of_the_level(leaking):
+    game, played = leaking
+    half = np.arange(300) < 150
+    auc, tenth = few(played, game, SETTINGS, (0.1,), only=half, among=2)
+    assert auc.n_members + auc.n_nonmembers == 6 * 150
+    assert (auc.confidence, tenth.at) == (pytest.approx(0.975), 0.1)
+    whole = judge(game, played, SETTINGS).result
+    assert few(played, game, SETTINGS, (0.1, 0.01, 1e-5))[0] == whole.finding("auc")

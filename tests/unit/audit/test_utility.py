@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from sfumato.audit.utility import per_model, utility
+from sfumato.audit.utility import honest, per_model, utility, utility_of_draws
+from sfumato.data.population import Population
+from sfumato.targets.answers import Answers
 
 
 def case(models, n=40, classes=3, seed=0):
@@ -55,3 +59,55 @@ def test_an_undefined_metric_is_nan_per_model():
     logits, _, _ = case(2)
     one_class = np.zeros(40, dtype=np.int64)
     assert np.isnan(per_model("auroc", logits, one_class, np.ones((2, 40), dtype=bool))).all()
+
+
+def test_canaries_that_were_changed_do_not_count_and_the_record_says_so():
+    logits, labels, members = case(5)
+    counted = np.arange(40) >= 15
+    found = utility(logits, labels, members, 0.95, counted)
+    expected = utility(logits[:, 15:], labels[15:], members[:, 15:], 0.95)
+    assert [f.value for f in found] == [f.value for f in expected]
+    assert all("15 records of canaries are not counted" in f.note for f in found)
+    assert "canaries" not in utility(logits, labels, members, 0.95, np.ones(40, dtype=bool))[0].note
+
+
+def test_natural_canaries_are_as_good_as_any_record():
+    kinds = np.array(["none", "natural", "mislabelled", "duplicated", "isolated"])
+    data = Population(np.zeros((5, 2), dtype=np.float32), "example", labels=np.array([0, 1, 0, 1, 0]))
+    assert honest(data).all()
+    assert honest(replace(data, groups={"canary": kinds})).tolist() == [True, True, False, False, False]
+
+
+def drawn(models, n=40):
+    """Answers with the label on top in the first half of the records, in the mean of 4 draws in all, off in none."""
+    logits, labels, members = case(models, n)
+    half = np.where(np.arange(n) < n / 2, 1.0, -1.0)
+
+    def table(hinge):
+        return {name: np.tile(hinge[None, :, None], (models, 1, 1)) for name in ("hinge", "hinge@probabilities")}
+
+    scalars = {
+        "none-x1-game": table(half), "none-x4-game": table(np.ones(n)), "none-x1-off": table(-np.ones(n)),
+    }  # fmt: skip
+    return Answers(labels, logits, scalars), ~members
+
+
+@pytest.mark.parametrize("models", [1, 4])
+def test_accuracy_of_one_draw_of_the_mean_and_of_the_drift_stand_side_by_side(models):
+    answers, outside = drawn(models)
+    found = by_name(utility_of_draws(answers, outside, 4, 0.95))
+    assert list(found) == ["accuracy-one-draw", "accuracy-mean-of-4-draws", "accuracy-drift-alone"]
+    first = np.mean([rows[:20].sum() / rows.sum() for rows in outside])
+    assert [f.value for f in found.values()] == pytest.approx([first, 1.0, 0.0])
+    assert found["accuracy-one-draw"].low < first < found["accuracy-one-draw"].high
+
+
+def test_an_accuracy_on_few_records_or_without_a_network_is_not_measured():
+    answers, outside = drawn(2)
+    few = outside & (np.arange(40) < 6)
+    for found in utility_of_draws(answers, few, 4, 0.95):
+        assert (found.value, found.resolvable) == (None, False)
+        assert "were asked so" in found.note
+    hidden = Answers(answers.labels, answers.logits, {**answers.scalars, "none-x1-off": {}})
+    drift = by_name(utility_of_draws(hidden, outside, 4, 0.95))["accuracy-drift-alone"]
+    assert (drift.value, "out of reach" in drift.note) == (None, True)

@@ -1,7 +1,7 @@
 import pytest
 
-from sfumato.audit.record import CheckResult, Finding
-from sfumato.audit.verdict import describe, headline, status, strongest, verdict
+from sfumato.audit.record import CheckResult, Finding, QueryRisk
+from sfumato.audit.verdict import describe, headline, status, strongest, strongest_row, verdict
 
 
 @pytest.fixture
@@ -40,6 +40,31 @@ def test_a_rate_above_one_per_cent_does_not_choose(subject):
     loud = result(subject, "loud", auc(0.6, 0.7), rate(0.1, 0.5))
     better = result(subject, "better", auc(0.7, 0.8), rate(0.1, 0.4))
     assert strongest([loud, better]) == "better"
+
+
+def asked(k, *findings, group="all"):
+    threat = "one query" if k == 1 else "many queries"
+    return QueryRisk(
+        attack="loss", k=k, noise="fresh", average="statistic", threat=threat, group=group, findings=list(findings)
+    )
+
+
+def test_a_random_model_is_judged_by_the_attacker_who_asks_most(subject):
+    once = result(subject, "loss", auc(0.48, 0.55), rate(0.01, 0.0))
+    rows = [asked(1, auc(0.48, 0.55), rate(0.01, 0.0)), asked(16, auc(0.7, 0.8), rate(0.01, 0.2))]
+    rows.append(asked(16, auc(0.9, 0.95), rate(0.01, 0.5), group="canary=mislabelled"))
+    random = subject.model_copy(update={"attacks": [once], "strongest": "loss", "query_risk": rows})
+    assert strongest_row(random) is rows[1]
+    found = verdict([random], [])
+    assert "(loss, 16 answers)" in found.sentence
+    assert "loss, 16 answers does better than chance" in found.against[0]
+    quiet = random.model_copy(update={"query_risk": rows[:1]})
+    assert strongest_row(quiet) is once
+    assert "no attack tried was shown" in verdict([quiet], []).in_favour[0]
+
+
+def test_a_subject_without_attacks_has_no_strongest_row(subject):
+    assert strongest_row(subject.model_copy(update={"attacks": [], "strongest": ""})) is None
 
 
 def test_headline_is_the_least_resolvable_rate(subject):

@@ -42,6 +42,16 @@ def test_resolved_writes_every_number_of_the_recipe_and_means_the_same() -> None
     assert full.recipe.preset("table").epochs == 3
 
 
+def test_numbers_of_answers_are_read_from_files_and_from_the_command_line(tmp_path: Path) -> None:
+    text = '[data]\nsource = "digits"\n[audit]\ndraws = [1, 16, 256]\ndraws_attacks = ["loss"]\n'
+    read = load(written(tmp_path, text))
+    assert (read.audit.draws, read.audit.draws_attacks) == ((1, 16, 256), ("loss",))
+    assert load(written(tmp_path, dump(read))) == read
+    given = RunOptions(data="digits", changes=["draws=1,64", "draws_attacks=rmia,loss"])
+    audit = configured(given, compared=False).audit
+    assert (audit.draws, audit.draws_attacks) == ((1, 64), ("rmia", "loss"))
+
+
 def test_what_is_left_out_has_the_defaults() -> None:
     config = from_tables({"data": {"source": "digits"}})
     assert config.audit == AuditSettings(attacks=tuple(default_attacks()))
