@@ -1,4 +1,4 @@
-"""What a step of a neural SDE costs: against residual blocks, torchsde and torchdiffeq, also with per-example gradients.
+"""What a step of a neural SDE costs: against residual blocks, torchsde and torchdiffeq; also with clipped gradients.
 
     python benchmarks/sde_step.py --json
 

@@ -166,6 +166,7 @@ class Given:
     """A Brownian motion whose increments were drawn beforehand, [N, batch, ...]."""
 
     increments: torch.Tensor
+    levy_area_approximation: str = "none"
     calls: count = field(default_factory=count)
 
     @property

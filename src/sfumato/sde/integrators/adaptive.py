@@ -58,5 +58,5 @@ class Adaptive(Integrator):
                 remedy="Run `pip install sfumato[ode]`, or use a fixed-step integrator.",
             ) from error
         ends = torch.tensor([t, t + dt], dtype=h.dtype, device=h.device)
-        path = odeint(lambda now, state: system.drift(float(now), state), h, ends, rtol=self.rtol, atol=self.atol)
+        path = odeint(lambda now, state: system.drift(float(now.detach()), state), h, ends, rtol=self.rtol, atol=self.atol)
         return cast(torch.Tensor, path)[-1]
