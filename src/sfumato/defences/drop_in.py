@@ -78,11 +78,11 @@ class DropIn(Defence):
         return self._prepared(model, made_up(model, shape))
 
     def stages(self, plan: Plan) -> tuple[Mechanism, ...]:
-        if self.start > 0:
+        if self.start > 0 and self.finetune != "all":
             raise NotPrivateError(
-                f"Expected the same steps from beginning to end under a private update, got {self.name} with "
-                f"start={self.start}: each example's gradient is followed by rules learned at the first step.",
-                remedy="Use start=0, or `inner=Pretrained(...)` for weights of public data.",
+                f"Expected the same layers to be trained from beginning to end under a private update, got {self.name} "
+                f"with start={self.start} and finetune={self.finetune!r}: noise would move what shall stay.",
+                remedy='Use finetune="all", or start=0 with `inner=Pretrained(...)` for weights of public data.',
             )
         return ()
 

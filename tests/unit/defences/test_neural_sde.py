@@ -166,9 +166,16 @@ class TestGuarantees:
         given = Pretrained(weights=str(tmp_path / "w.safetensors"), data="public", inner=self.PRIVATE)
         assert isinstance(trained(replace(SDE, inner=given))[0].guarantee, Guarantee)
 
-    def test_a_change_of_steps_under_way_is_refused(self):
-        with pytest.raises(NotPrivateError, match=r"start=0\.5"):
-            trained(replace(SDE, start=0.5, inner=self.PRIVATE))
+    def test_more_steps_under_way_keep_it(self):
+        found = trained(replace(SDE, start=0.5, inner=self.PRIVATE))[0]
+        assert isinstance(found.guarantee, Guarantee)
+        assert found.kernels["private"] == "capture"
+
+    def test_layers_that_shall_stay_from_some_step_on_are_refused(self):
+        late = replace(SDE, start=0.5, finetune="block-and-head", inner=self.PRIVATE)
+        with pytest.raises(NotPrivateError, match=r"start=0\.5 and finetune='block-and-head'"):
+            trained(late)
+        assert isinstance(trained(replace(late, start=0.0))[0].guarantee, Guarantee)
 
     def test_an_adaptive_integrator_is_refused(self, monkeypatch):
         monkeypatch.setattr("sfumato.sde.integrators.euler_maruyama.EulerMaruyama.couples", "one step size for all")

@@ -180,17 +180,35 @@ def test_noise_is_there_at_test_unless_unwanted():
     assert torch.equal(answers(silent, x), answers(silent, x))
 
 
-def test_until_the_start_it_is_the_old_network_with_any_integrator():
+@pytest.mark.parametrize("integrator", ["euler-maruyama", "stochastic-heun"])
+def test_until_the_start_it_is_the_old_network_with_any_integrator(integrator):
     model, x = small()
     before = answers(model, x)
     schedule = Schedule(start=0.5, ramp=0.25)
-    done = replace(model, "all", diffusion="additive", sigma=0.2, schedule=schedule).model
+    done = replace(model, "all", diffusion="additive", sigma=0.2, schedule=schedule, integrator=integrator).model
     levels = []
     for progress in (0.0, 0.49, 0.5, 0.625, 0.75, 1.0):
         set_progress(done, progress)
         levels.append(done[2].level)
         assert torch.equal(answers(done, x), before) == (progress < 0.5)
     assert levels == [0, 0, 0, 0.5, 1, 1]
+
+
+class Reversed(nn.Module):
+    """Runs its blocks in another order than they are registered in."""
+
+    def __init__(self):
+        super().__init__()
+        self.second, self.first = ResidualNet(width=6, blocks=1).body((6,))[0], ResidualNet(width=6).body((6,))[0]
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_the_last_block_is_the_last_one_to_run():
+    done = replace(Reversed(), "last-block")
+    assert [swapped.place for swapped in done.swapped] == ["second"]
+    assert [s.place for s in replace(Reversed(), "all").swapped] == ["first", "second"]
 
 
 def test_weights_load_again_into_a_network_that_was_assembled_the_same_way():

@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from sfumato.accounting.adjacency import Adjacency
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.residual_net import ResidualNet
 from sfumato.models.resnet import ResNet8
 from sfumato.models.wide_resnet import WideResNet
+from sfumato.private.clipping.choice import clipping_named
 from sfumato.private.doctor import examine
+from sfumato.private.plan import Plan
 from sfumato.private.replacing import fixed
+from sfumato.private.session import make
+from sfumato.sde.block import Schedule
 from sfumato.sde.replace import replace
 from sfumato.sde.streams import set_noise, set_progress
 from sfumato.training.draws import Draws
@@ -83,6 +88,34 @@ def test_clipped_sums_are_those_of_a_loop_over_single_examples(name, way, privat
     assert float(found.squared.sum()) > 0
 
 
+def private_weights(method: str) -> torch.Tensor:
+    """After private steps, of which the second half takes more solver steps than the first."""
+    torch.manual_seed(0)
+    schedule = Schedule(start=0.5)
+    blocks = replace(TwoBranches().double(), "all", steps=3, diffusion="additive", sigma=0.3, schedule=schedule).model
+    model, x, y = Again(blocks), torch.randn(20, 6, dtype=torch.float64), torch.arange(20) % 3
+    plan = Plan(
+        sample_rate=0.3, steps=6, delta=1e-3, expected_batch_size=6, noise_multiplier=1.0,
+        adjacency=Adjacency.named("ADD_OR_REMOVE_ONE"), clipping=clipping_named("flat", 1.0),
+    )  # fmt: skip
+    session = make(model, plan=plan, data=(x, y), loss=losses, audit_seed=3, method=method)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for step in session.steps():
+        set_progress(model, step / plan.steps)
+        session.backward()
+        optimizer.step()
+    assert session.method == method
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+def losses(model, x, y):
+    return nn.functional.cross_entropy(model(x), y, reduction="none")
+
+
+def test_more_steps_under_way_are_followed_in_private_training():
+    torch.testing.assert_close(private_weights("capture"), private_weights("loop"), rtol=1e-7, atol=1e-7)
+
+
 def test_more_steps_move_the_gradient():
     """Else the comparison above could not tell a step that was left out."""
     model, x = network("tables", 1)
@@ -99,9 +132,7 @@ def test_more_steps_move_the_gradient():
 def test_the_doctor_has_nothing_against_it():
     model, x = network("resnet", 1)
     labels = torch.arange(5) % 3
-    diagnosis = examine(
-        Again(model), [x, labels], lambda net, x, y: nn.functional.cross_entropy(net(x), y, reduction="none")
-    )
+    diagnosis = examine(Again(model), [x, labels], losses)
     assert not diagnosis.refused
     assert diagnosis.parameters
 
