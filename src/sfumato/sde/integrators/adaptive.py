@@ -17,7 +17,7 @@ from sfumato.validate import positive
 class Adaptive(Integrator):
     """Each step of the grid solved to a tolerance by torchdiffeq's dopri5 (Dormand and Prince, 1980).
 
-    A grid of one step leaves the whole interval to the solver. Needs `pip install sfumato[ode]`. The step size follows
+    A grid of one step leaves the whole interval to the solver, which may look past its end and interpolates. Needs `pip install sfumato[ode]`. The step size follows
     an error norm over the whole batch, so the records of a batch influence each other: private training and stacks
     refuse it, and an answer depends on the batch that it was asked in.
 
@@ -58,5 +58,5 @@ class Adaptive(Integrator):
                 remedy="Run `pip install sfumato[ode]`, or use a fixed-step integrator.",
             ) from error
         ends = torch.tensor([t, t + dt], dtype=h.dtype, device=h.device)
-        path = odeint(lambda now, state: system.drift(float(now.detach()), state), h, ends, rtol=self.rtol, atol=self.atol)
+        path = odeint(lambda now, x: system.drift(float(now.detach()), x), h, ends, rtol=self.rtol, atol=self.atol)
         return cast(torch.Tensor, path)[-1]
