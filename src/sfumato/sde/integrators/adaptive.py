@@ -17,9 +17,9 @@ from sfumato.validate import positive
 class Adaptive(Integrator):
     """Each step of the grid solved to a tolerance by torchdiffeq's dopri5 (Dormand and Prince, 1980).
 
-    A grid of one step leaves the whole interval to the solver, which may look past its end and interpolates. Needs `pip install sfumato[ode]`. The step size follows
-    an error norm over the whole batch, so the records of a batch influence each other: private training and stacks
-    refuse it, and an answer depends on the batch that it was asked in.
+    A grid of one step leaves the whole interval to the solver, which may look past its end and interpolates. The step
+    size follows an error norm over the whole batch, so the records of a batch influence each other: private training
+    and stacks refuse it, and an answer depends on the batch that it was asked in. Needs `pip install sfumato[ode]`.
 
     Args:
         rtol: relative tolerance, above 0.
