@@ -14,7 +14,7 @@ from sfumato.models.wide_resnet import WideResNet
 from sfumato.private.clipping.choice import clipping_named
 from sfumato.private.doctor import examine
 from sfumato.private.plan import Plan
-from sfumato.private.replacing import fixed
+from sfumato.private.replacing import fixed, fixed_with_changes
 from sfumato.private.session import make
 from sfumato.sde.block import Schedule
 from sfumato.sde.replace import replace
@@ -159,3 +159,11 @@ def test_a_step_that_is_run_again_backwards_gives_the_same_gradient():
         done(torch.ones(4, *TABLE)).square().sum().backward()
         found.append(torch.cat([p.grad.reshape(-1) for p in done.parameters()]))
     assert torch.allclose(*found, atol=1e-6)
+
+
+def test_a_layer_that_stands_in_two_places_is_repaired_in_both():
+    shared = nn.BatchNorm2d(4)
+    copied, changes = fixed_with_changes(nn.Sequential(shared, nn.ReLU(), shared))
+    assert isinstance(copied[0], nn.GroupNorm)
+    assert copied[0] is copied[2]
+    assert len(changes) == 1
