@@ -9,7 +9,7 @@ from sfumato.accounting.guarantee import Guarantee, guarantee
 from sfumato.data.population import Population
 from sfumato.defences.pretrained import Pretrained
 from sfumato.models.build import build_seeded
-from sfumato.training.defence import chain, configured, update_of
+from sfumato.training.defence import chain, configured, release_of, update_of
 from sfumato.training.preparation import foreseen
 from sfumato.training.recipe import AnyRecipe, Recipe
 
@@ -32,17 +32,23 @@ class Promise(NamedTuple):
 
 
 def promises(recipes: Sequence[AnyRecipe], population: Population) -> list[Promise]:
-    """Noise and guarantee of each recipe with a private update; the noise is solved for where a target was given."""
+    """Noise and guarantee of each recipe with a private update or a release of the records.
+
+    The noise is solved for where a target was given.
+    """
     found = []
     for recipe in recipes:
-        plan = update_of(recipe.defence, population) if isinstance(recipe, Recipe) else None
-        if plan is None or not isinstance(recipe, Recipe):
+        if not isinstance(recipe, Recipe):
+            continue
+        plan, releasing = update_of(recipe.defence, population), release_of(recipe.defence, population)
+        private = releasing.release if releasing is not None else plan
+        if private is None:
             continue
         task = configured(recipe.defence, recipe.task)
         promised = guarantee(foreseen(task, recipe.defence, population, plan))
         solved = any(getattr(part, "target_epsilon", None) is not None for part in chain(recipe.defence))
         epsilon = promised.epsilon if isinstance(promised, Guarantee) else None
-        found.append(Promise(recipe.name, plan.noise_multiplier, solved, epsilon, plan.delta, promised.statement))
+        found.append(Promise(recipe.name, private.noise_multiplier, solved, epsilon, private.delta, promised.statement))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sfumato.accounting.mechanisms.base import Mechanism
+from sfumato.accounting.mechanisms.base import Mechanism, NoisySum
 from sfumato.errors import UsageError
 
 
@@ -30,8 +30,15 @@ class Release:
     def __post_init__(self) -> None:
         if not 0 < self.delta < 1:
             raise UsageError(f"Expected `delta` in (0, 1), got {self.delta!r}.", remedy="A usual value is 1e-5.")
-        if not self.mechanisms:
-            raise UsageError("Expected a mechanism, got none.", remedy="Name what the records are read through.")
+        if not any(isinstance(mechanism, NoisySum) for mechanism in self.mechanisms):
+            raise UsageError(
+                "Expected a mechanism for the inputs, got none.", remedy="Name what the records are read through."
+            )
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Of the noise on the inputs."""
+        return next(one.noise_multiplier for one in self.mechanisms if isinstance(one, NoisySum))
 
     def events(self, *, audit_only: bool) -> list[dict[str, Any]]:
         """What a history keeps of each mechanism, as an accountant reads it.

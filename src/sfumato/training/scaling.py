@@ -27,6 +27,8 @@ def public_scaling(scaling: PublicScaling, width: int) -> list[nn.Module]:
 
 
 def _spread(name: str, value: float | tuple[float, ...], width: int) -> torch.Tensor:
+    if isinstance(value, tuple) and len(value) == 1:  # as a command line writes one number
+        value = value[0]
     if isinstance(value, tuple) and len(value) != width:
         raise UsageError(
             f"Expected one `{name}` for all or one for each of {width} features or channels, got {len(value)}.",

@@ -11,6 +11,7 @@ from sfumato.accounting.accountants.pld import PLD
 from sfumato.accounting.guarantee import Guarantee
 from sfumato.accounting.mechanisms.gaussian import Gaussian
 from sfumato.accounting.mechanisms.randomised_response import RandomisedResponse
+from sfumato.cli.promises import promises
 from sfumato.data.population import Population, Unit
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.defences.early_stopping import EarlyStopping
@@ -408,3 +409,19 @@ def test_the_front_is_not_trained():
 def test_too_few_records_are_refused_as_ever():
     with pytest.raises(SfumatoError):
         fit(EarlyStopping(patience=1, validation_fraction=0.01, inner=PLAIN))
+
+
+def test_a_plan_promises_what_the_release_keeps():
+    recipe = Recipe(TASK, replace(RANDOMISED, noise_multiplier=None, target_epsilon=6.0))
+    (promise,) = promises([recipe, Recipe(TASK, Mixup())], population())
+    assert promise.calibrated
+    assert 5.8 < promise.epsilon <= 6
+    assert f"noise multiplier {promise.noise_multiplier:.6g} (calibrated)" in promise.text
+    assert promise.delta == 1e-5
+
+
+def test_one_number_from_a_command_line_scales_all_columns():
+    data = population()
+    listed = replace(PLAIN, input_mean=(1.0,), input_std=(2.0,))
+    single = replace(PLAIN, input_mean=1.0, input_std=2.0)
+    assert torch.equal(prepared(listed, data).x, prepared(single, data).x)
