@@ -287,6 +287,7 @@ def random_subject(other: Subject) -> Subject:
     changes = {
         "name": "sde-net",
         "random_answers": True,
+        "attacks": [attack(label, 1.05) for label in ATTACKS],
         "query_risk": rows,
         "utility": [*other.utility, *several],
     }

@@ -63,7 +63,7 @@ def complaints(tab):
     return [*console, *tab.named("Runtime.exceptionThrown"), *tab.named("Log.entryAdded")]
 
 
-@pytest.mark.parametrize("name", ["compare", "predictions", "empty", "hostile"])
+@pytest.mark.parametrize("name", ["compare", "random", "predictions", "empty", "hostile"])
 def test_opens_from_disk_without_a_request_or_a_complaint(opened, examples, name):
     tab = opened(getattr(examples, f"{name}_record")())
     requests = [r["request"]["url"] for r in tab.named("Network.requestWillBeSent")]
@@ -162,7 +162,7 @@ def test_hostile_text_stays_text(opened, examples):
     assert tab.named("Page.javascriptDialogOpening") == []
 
 
-@pytest.mark.parametrize("name", ["compare", "hostile"])
+@pytest.mark.parametrize("name", ["compare", "random", "hostile"])
 def test_no_sideways_scrolling_on_a_narrow_screen(opened, examples, name):
     tab = opened(getattr(examples, f"{name}_record")(), width=360)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Threat = Literal["one query", "many queries", "released weights"]
 EVERYONE = "all"  # the group of all units
+NOISE_ONLY = "Querying a random model once measures the noise of the answer, not what it remembers."
 
 
 class Value(BaseModel):

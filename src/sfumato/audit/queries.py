@@ -16,7 +16,7 @@ import numpy as np
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.findings import few, without_small
 from sfumato.audit.game import Case, FitRunner, Game, Played, play, why_not
-from sfumato.audit.measured import EVERYONE, Threat
+from sfumato.audit.measured import EVERYONE, NOISE_ONLY, Threat
 from sfumato.audit.record import Notice, NotRun, QueryRisk, Subject
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
@@ -28,7 +28,6 @@ from sfumato.types import Rows, Strings
 
 FPRS = (0.1, 0.01, 0.001)
 WEIGHTS = ("weights", "gradients")
-NOISE_ONLY = "Querying a random model once measures the noise of the answer, not what it remembers."
 
 
 class Studied(NamedTuple):

@@ -18,7 +18,7 @@ def strongest(results: Sequence[AttackResult]) -> str:
 
     The name only points at a table: it is a choice made on the same scores, so the record says so beside it.
     """
-    found = _strongest_of(results)
+    found = strongest_of(results)
     return "" if found is None else found.name
 
 
@@ -29,7 +29,7 @@ def strongest_row(subject: Subject) -> AttackResult | QueryRisk | None:
     """
     named = subject.attack(subject.strongest)
     rows: list[Row] = [named] if named is not None else []
-    return _strongest_of([*rows, *everyones(subject)])
+    return strongest_of([*rows, *everyones(subject)])
 
 
 def everyones(subject: Subject) -> list[QueryRisk]:
@@ -37,7 +37,8 @@ def everyones(subject: Subject) -> list[QueryRisk]:
     return [row for row in subject.query_risk if row.group == EVERYONE]
 
 
-def _strongest_of(results: Sequence[R]) -> R | None:
+def strongest_of(results: Sequence[R]) -> R | None:
+    """The strongest by the rule of `strongest`; None of none."""
     if not results:
         return None
     rates = [{f.at for f in r.findings if f.name == "tpr_at_fpr" and f.resolvable} for r in results]

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
 from sfumato.audit.compare import Run
 from sfumato.audit.record import AuditRecord, Finding, Subject
-from sfumato.audit.verdict import verdict
+from sfumato.audit.verdict import strongest_row, verdict
 from sfumato.audit.worst import write_worst_units
 from sfumato.cli.screen import Screen
 from sfumato.errors import UsageError
@@ -96,15 +96,15 @@ def summary(record: AuditRecord, screen: Screen) -> None:
 
 
 def _row(subject: Subject, at: float | None) -> list[str]:
-    best = subject.attack(subject.strongest)
+    best = strongest_row(subject)
     accuracy = next((f for f in subject.utility if f.name == "accuracy"), None)
     leakage = [best.finding("auc"), best.finding("tpr_at_fpr", at) if at else None] if best else [None, None]
-    return [subject.name, _text(accuracy), subject.strongest or "none ran", *map(_text, leakage)]
+    return [subject.name, _text(accuracy), best.label if best else "none ran", *map(_text, leakage)]
 
 
 def _common_point(record: AuditRecord) -> float | None:
     """The false positive rate to quote: 1% where every strongest attack can resolve it, else 10%, else none."""
-    best = [attack for subject in record.subjects if (attack := subject.attack(subject.strongest))]
+    best = [attack for subject in record.subjects if (attack := strongest_row(subject))]
     for at in (0.01, 0.1):
         found = [attack.finding("tpr_at_fpr", at) for attack in best]
         if found and all(f is not None and f.resolvable for f in found):

@@ -12,10 +12,11 @@ from markupsafe import Markup
 
 from sfumato.atomic import write_atomic
 from sfumato.audit.record import AuditRecord, Curve, Subject
+from sfumato.audit.verdict import strongest_row
 from sfumato.errors import UsageError
 from sfumato.registry import discover
 from sfumato.report import sections as sections_package
-from sfumato.report.charts import swatch, swatch_symbols
+from sfumato.report.charts import marks_needed, swatch, swatch_symbols
 from sfumato.report.markdown_text import escape_markdown, fenced, yaml_text
 from sfumato.report.page import embedded, page_parts
 from sfumato.report.section import Section
@@ -87,7 +88,9 @@ def html_environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals.update(amount=amount, count=count, shown=shown, swatch=swatch, swatch_symbols=swatch_symbols)
+    environment.globals.update(
+        amount=amount, count=count, shown=shown, swatch=swatch, swatch_symbols=swatch_symbols, marks_needed=marks_needed
+    )
     return environment
 
 
@@ -162,8 +165,8 @@ def _metrics(record: AuditRecord) -> list[dict[str, Any]]:
     """Entries of the card's `model-index`: utility and the strongest attack of each subject, resolved ones only."""
     entries = []
     for subject in record.subjects:
-        strongest = subject.attack(subject.strongest)
-        leakage = [(f, f" by {strongest.name}") for f in strongest.findings] if strongest else []
+        strongest = strongest_row(subject)
+        leakage = [(f, f" by {strongest.label}") for f in strongest.findings] if strongest else []
         for finding, by in [*((f, "") for f in subject.utility), *leakage]:
             if finding.resolvable and finding.value is not None:
                 entries.append({"subject": subject.name, "finding": finding, "name": shown(finding).label + by})

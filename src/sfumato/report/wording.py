@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sfumato.audit.record import AttackResult, Finding
+from sfumato.audit.measured import Finding, Measured
 
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 _RATES = {"tpr", "fpr", "tnr", "fnr", "ppv", "accuracy", "precision", "recall", "share", "gap"}
@@ -118,6 +118,9 @@ def label(name: str, at: float | None = None) -> str:
     known = _LABELS.get(_plain(name))
     if known is not None and (at is not None or "{at}" not in known):
         return known.format(at=None if at is None else rate_label(at))
+    kind, of, rest = _plain(name).partition("accuracy_")
+    if of and not kind:
+        return f"Accuracy, {rest.replace('_', ' ')}"
     words = _plain(name).replace("_", " ").replace("auc", "AUC").strip()
     words = words[:1].upper() + words[1:]
     return words if at is None else f"{words} at {at:g}"
@@ -149,7 +152,7 @@ def unresolvable(finding: Finding) -> str:
     return f"not measured: {finding.note}" if finding.note else "not resolvable with the data at hand"
 
 
-def reading(attack: AttackResult) -> str:
+def reading(attack: Measured) -> str:
     """What an attack found in words: better than chance on average or at some FPR, else what it could have missed."""
     auc = attack.finding("auc")
     rates = sorted((f for f in attack.findings if _is_measured_rate(f)), key=lambda f: f.at or 0.0)

@@ -14,10 +14,10 @@ from sfumato.attacks.membership.quantile import Quantile
 from sfumato.attacks.membership.rmia import RMIA
 from sfumato.audit.compare import compare
 from sfumato.audit.game import Case, Game, Played, play
+from sfumato.audit.measured import NOISE_ONLY
 from sfumato.audit.plan import plan
 from sfumato.audit.queries import (
     FPRS,
-    NOISE_ONLY,
     asked_once,
     players_only,
     queries_for,

@@ -20,6 +20,7 @@ class Scale:
         end: position of `high`.
         log: whether equal ratios are equal distances.
         name: writes a tick.
+        marks: where ticks stand; empty for round values.
     """
 
     low: float
@@ -28,6 +29,7 @@ class Scale:
     end: float
     log: bool = False
     name: Callable[[float], str] = number
+    marks: tuple[float, ...] = ()
 
     def at(self, value: float) -> float:
         """Position of `value`, to a tenth of a picture unit."""
@@ -39,7 +41,9 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        """Powers of ten on a logarithmic scale, about five round values on a linear one."""
+        """`marks` if given, else powers of ten on a logarithmic scale, about five round values on a linear one."""
+        if self.marks:
+            return list(self.marks)
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             return [10.0**power for power in range(first, last + 1)]

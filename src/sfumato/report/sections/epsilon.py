@@ -28,7 +28,7 @@ class Bound(NamedTuple):
 
 
 class EpsilonSection(Section):
-    """Section 9."""
+    """Section 10."""
 
     name: ClassVar[str] = "epsilon"
     order: ClassVar[int] = 80

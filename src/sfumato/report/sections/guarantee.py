@@ -30,7 +30,7 @@ class Promise(NamedTuple):
 
 
 class GuaranteeSection(Section):
-    """Section 8."""
+    """Section 9."""
 
     name: ClassVar[str] = "guarantee"
     order: ClassVar[int] = 75
@@ -64,12 +64,10 @@ def compared(subject: Subject) -> str:
     if not curve:
         return ""
     rule = f"{subject.name}: no attack may lie above the curve that the guarantee permits"
-    for at in (*_POINTS, *sorted({f.at for a in subject.attacks for f in a.findings if f.at is not None})):
+    measured = [f for one in (*subject.attacks, *subject.query_risk) for f in one.findings]
+    for at in (*_POINTS, *sorted({f.at for f in measured if f.at is not None})):
         rates = [
-            f.value
-            for attack in subject.attacks
-            for f in attack.findings
-            if f.name == "tpr_at_fpr" and f.at == at and f.resolvable and f.value is not None
+            f.value for f in measured if f.name == "tpr_at_fpr" and f.at == at and f.resolvable and f.value is not None
         ]
         bound = curve.at(at)
         if rates and bound is not None:

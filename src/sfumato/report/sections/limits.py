@@ -12,7 +12,7 @@ _SEVERITIES = ("critical", "theoretical", "negligible")
 
 
 class LimitsSection(Section):
-    """Section 10."""
+    """Section 11."""
 
     name: ClassVar[str] = "limits"
     order: ClassVar[int] = 90

@@ -11,7 +11,7 @@ from sfumato.report.wording import duration
 
 
 class ProvenanceSection(Section):
-    """Section 11."""
+    """Section 12."""
 
     name: ClassVar[str] = "provenance"
     order: ClassVar[int] = 100

@@ -38,7 +38,7 @@ class GroupRow(NamedTuple):
 
 
 class UnitsSection(Section):
-    """Section 6."""
+    """Section 7."""
 
     name: ClassVar[str] = "units"
     order: ClassVar[int] = 60

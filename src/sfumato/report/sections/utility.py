@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from sfumato.audit.record import AuditRecord, Comparison, Finding, Subject
+from sfumato.audit.verdict import strongest_row
 from sfumato.report.charts import interval_strip, plane_chart, swatch
 from sfumato.report.charts.plane import Placed
 from sfumato.report.section import Section
@@ -37,7 +38,7 @@ class Difference(NamedTuple):
 
 
 class UtilitySection(Section):
-    """Section 7."""
+    """Section 8."""
 
     name: ClassVar[str] = "utility"
     order: ClassVar[int] = 70
@@ -84,7 +85,7 @@ def _common_rates(record: AuditRecord) -> list[float]:
             if f.name == "tpr_at_fpr" and f.at is not None and f.resolvable and f.value is not None
         }
         for subject in record.subjects
-        if (attack := subject.attack(subject.strongest)) is not None
+        if (attack := strongest_row(subject)) is not None
     ]
     return sorted(set.intersection(*resolved)) if resolved else []
 
@@ -94,7 +95,7 @@ def _placed(record: AuditRecord, name: str, at: float | None) -> list[Placed]:
     first = next((f.name for subject in record.subjects for f in subject.utility), "")
     items: list[Placed] = []
     for index, subject in enumerate(record.subjects):
-        strongest = subject.attack(subject.strongest)
+        strongest = strongest_row(subject)
         leakage = strongest.finding(name, at) if strongest else None
         utility = next((f for f in subject.utility if f.name == first), None)
         if _has_value(leakage) and _has_value(utility) and leakage is not None and utility is not None:

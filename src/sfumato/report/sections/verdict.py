@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-from sfumato.audit.record import AttackResult, AuditRecord, Finding, Subject
+from sfumato.audit.measured import Measured
+from sfumato.audit.record import AuditRecord, Finding, Subject
+from sfumato.audit.verdict import strongest_row
 from sfumato.report.section import Section
 from sfumato.report.wording import Shown, reading, shown
 
@@ -42,21 +44,21 @@ class VerdictSection(Section):
 
 def headline(index: int, subject: Subject) -> Headline:
     """What the strongest attack found on one subject."""
-    strongest = subject.attack(subject.strongest)
+    strongest = strongest_row(subject)
     if strongest is None:
         return Headline(index, subject.name, "", None, None, "Could not test: no attack ran.")
     auc, tpr = strongest.finding("auc"), lowest_resolvable(strongest)
     return Headline(
         index,
         subject.name,
-        strongest.name,
+        strongest.label,
         shown(auc) if auc else None,
         shown(tpr) if tpr else None,
         reading(strongest),
     )
 
 
-def lowest_resolvable(attack: AttackResult) -> Finding | None:
+def lowest_resolvable(attack: Measured) -> Finding | None:
     """The TPR at the smallest FPR that the data resolve, else the one at the largest FPR, else None."""
     rates = sorted((f for f in attack.findings if f.name == "tpr_at_fpr" and f.at is not None), key=lambda f: f.at or 0)
     return next((f for f in rates if f.resolvable and f.value is not None), rates[-1] if rates else None)
