@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sfumato.audit.compare import jobs_for
-from sfumato.audit.queries import queries_of_study
+from sfumato.audit.queries import queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.execution.events import OnEvent, silent
@@ -41,9 +41,8 @@ class Bench:
         return jobs_for(self.population, [recipe], membership, self.settings)[0]
 
     def queries(self, recipe: AnyRecipe) -> tuple[QuerySet, ...]:
-        """What its models are asked: those that answer at random are asked in more ways."""
-        more = queries_of_study(self.settings) if recipe.answers_at_random(self.population) else ()
-        return tuple(dict.fromkeys([*self.settings.queries, *more]))
+        """What its models are asked, as `compare` asks them: those that answer at random in more ways."""
+        return tuple(queries_for(recipe, self.population, self.settings))
 
     def executed(
         self, recipe: AnyRecipe, how: Executor, budget_seconds: float | None = None, on_event: OnEvent = silent

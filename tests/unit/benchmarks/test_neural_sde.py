@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from sfumato.attacks.catalogue import default_attacks
 from sfumato.audit.settings import AuditSettings
 from sfumato.cli.config import load
+from sfumato.cli.main import app
 from sfumato.data.population import Population
 from sfumato.data.records import ArrayRecords
 
@@ -114,8 +116,16 @@ def test_a_run_stops_and_goes_on_and_the_page_shows_what_is_there(call, tmp_path
     ways = {row["way"] for row in found["risks"] if row["contender"] == "sde-add-0.5"}
     assert ways == {"one", "many", "mean of logits", "mean of probabilities", "drift", "common"}
     assert {row["way"] for row in found["risks"] if row["contender"] == "ode"} == {"one"}
+    ran = CliRunner().invoke(app, compare_line(tmp_path))
+    design = json.loads(ran.stdout)["design"]
+    assert (design["trained"], design["reused"]) == (0, 18)  # the command line finds the same models
     blocks = text.split("```json\n")[1].split("```")[0]
     assert [set(row) for row in json.loads(blocks)] == [{"claim", "verdict", "estimate", "low", "high", "command"}]
+
+
+def compare_line(folder):
+    places = ["--store", folder / "state", "--out", folder / "out", "--executor", "inline"]
+    return [str(word) for word in ["compare", "--config", folder / "tiny.toml", *places, "--json", "--display", "none"]]
 
 
 @pytest.mark.slow
