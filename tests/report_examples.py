@@ -272,7 +272,7 @@ def asked(
 def random_subject(other: Subject) -> Subject:
     """A subject whose answers are random: risk rises with the number of draws, and more with the weights."""
     rows = [
-        asked(name, 1.05 + strength * (0.1 * step + (0.2 if group != "all" else 0.0)), k, group=group)
+        asked(name, 1.05 + strength * (0.1 * step + 0.2 * (group != "all")), k, group=group)
         for name, strength in (("loss", 1.0), ("lira-online", 2.0))
         for step, k in enumerate((1, 4, 16))
         for group in ("all", "canary=mislabelled")
@@ -280,25 +280,16 @@ def random_subject(other: Subject) -> Subject:
     rows += [asked("lira-online", 1.44, 16, average=average) for average in ("logits", "probabilities")]
     rows += [asked("lira-online", 1.7, 1, "off"), asked("lira-online", 1.6, 16, "common")]
     rows += [asked("gradient-norm", 1.8, 1, "off")]
-    several = [
-        found(f"accuracy-{name}", value, 0.006, method="t interval over models")
-        for name, value in (("one-draw", 0.94), ("mean-of-16-draws", 0.958), ("drift-alone", 0.96))
-    ]
-    changes = {
-        "name": "sde-net",
-        "random_answers": True,
-        "attacks": [attack(label, 1.05) for label in ATTACKS],
-        "query_risk": rows,
-        "utility": [*other.utility, *several],
-    }
-    return other.model_copy(update=changes)
+    accuracies = {"one-draw": 0.94, "mean-of-16-draws": 0.958, "drift-alone": 0.96}
+    utility = [found(f"accuracy-{name}", value, 0.006, method="t interval") for name, value in accuracies.items()]
+    changes = {"attacks": [attack(label, 1.05) for label in ATTACKS], "query_risk": rows, "random_answers": True}
+    return other.model_copy(update={**changes, "name": "sde-net", "utility": [*other.utility, *utility]})
 
 
 def random_record() -> AuditRecord:
     """Two recipes: one answers always the same, one at random."""
     record = compare_record()
-    first, second, _ = record.subjects
-    subjects = [first.model_copy(update={"random_answers": False}), random_subject(second)]
+    subjects = [record.subjects[0].model_copy(update={"random_answers": False}), random_subject(record.subjects[1])]
     return record.model_copy(update={"subjects": subjects, "comparisons": []})
 
 
@@ -374,7 +365,6 @@ def hostile_record() -> AuditRecord:
 
 
 _KEPT = {"kind", "status", "severity", "outcome", "threat"}
-_REFERRED = {"strongest", "attack", "finding", "subject", "baseline"}
 
 
 def _poison(value: Any, key: str = "") -> Any:
@@ -389,11 +379,8 @@ def _poison(value: Any, key: str = "") -> Any:
 
 def _poisoned_key(name: str, inside: str) -> str:
     """Keys of free-form dictionaries are text of others too."""
-    return (
-        f"{name}{HOSTILE}"
-        if inside in ("settings", "recipe", "citations", "versions", "machine", "quantiles")
-        else name
-    )
+    free = ("settings", "recipe", "citations", "versions", "machine", "quantiles")
+    return f"{name}{HOSTILE}" if inside in free else name
 
 
 def large_record(subjects: int = 4, attacks: int = 15, targets: int = 32) -> AuditRecord:
@@ -403,9 +390,7 @@ def large_record(subjects: int = 4, attacks: int = 15, targets: int = 32) -> Aud
         base.subjects[0].model_copy(
             update={
                 "name": f"recipe number {s}",
-                "attacks": [
-                    attack(f"attack-{a}", 1.1 + 0.1 * a + 0.05 * s, targets) for a in range(attacks)
-                ],
+                "attacks": [attack(f"attack-{a}", 1.1 + 0.1 * a + 0.05 * s, targets) for a in range(attacks)],
                 "strongest": f"attack-{attacks - 1}",
             }
         )

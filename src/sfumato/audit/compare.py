@@ -19,7 +19,7 @@ from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
-from sfumato.audit.queries import asked_once, queries_for
+from sfumato.audit.queries import WEIGHTS, asked_once, queries_for
 from sfumato.audit.record import (
     AuditRecord,
     Comparison,
@@ -53,8 +53,8 @@ SIBLINGS = (
     "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
     "references. A released model of this recipe was not itself touched."
 )
+WEIGHTS_UNTESTED = "attacks with access to the weights or gradients"
 NOT_TESTED = (
-    "attacks with access to the weights or gradients",
     "attacks that see labels only",
     "model inversion, attribute inference and reconstruction",
     "model stealing",
@@ -140,15 +140,8 @@ def compare(
         comparisons=_comparisons(measured, honest(population), settings.confidence),
         verdict=verdict(subjects, checks),
         checks=checks,
-        notices=[
-            *alarms(subjects),
-            *notices,
-            *said(done),
-            CHOSEN_AFTERWARDS,
-            *asked_once(subjects),
-            *_notices(membership, settings),
-        ],
-        not_tested=list(NOT_TESTED),
+        notices=[*alarms(subjects), *notices, *said(done), *_notices(membership, settings, subjects)],
+        not_tested=untested(subjects),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
@@ -188,6 +181,16 @@ def jobs_for(
         ]
         for recipe in recipes
     ]
+
+
+def untested(subjects: Sequence[Subject]) -> list[str]:
+    """What was left out; of attacks with the weights some may have been tried."""
+    tried = any(
+        any(attack.access in WEIGHTS for attack in subject.attacks)
+        or any(row.threat == "released weights" for row in subject.query_risk)
+        for subject in subjects
+    )
+    return [f"further {WEIGHTS_UNTESTED}" if tried else WEIGHTS_UNTESTED, *NOT_TESTED]
 
 
 def summary_of(population: Population, membership: Membership) -> DataSummary:
@@ -297,8 +300,8 @@ def _differences(base: _Measured, other: _Measured, attack: str, confidence: flo
     return found
 
 
-def _notices(membership: Membership, settings: AuditSettings) -> list[Notice]:
-    found = []
+def _notices(membership: Membership, settings: AuditSettings, subjects: Sequence[Subject]) -> list[Notice]:
+    found = [CHOSEN_AFTERWARDS, *asked_once(subjects)]
     if membership.design != COINS:
         found.append(
             Notice(

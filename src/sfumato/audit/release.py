@@ -10,7 +10,7 @@ import numpy as np
 
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations
-from sfumato.audit.compare import CHOSEN_AFTERWARDS, NOT_TESTED, Run, jobs_for, summary_of
+from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of, untested
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
 from sfumato.audit.guarantees import summary
@@ -28,6 +28,7 @@ from sfumato.errors import UsageError
 from sfumato.execution.events import OnEvent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import TrainJob
+from sfumato.execution.run import Execution
 from sfumato.execution.store import Store
 from sfumato.seeding import stream
 from sfumato.targets.answers import Answers
@@ -101,29 +102,28 @@ def audit_release(
         kind="release",
         title=title or f"{release.name}, trained on {population.name}",
         data=summary_of(population, membership),
-        design=Design(
-            name=membership.design,
-            models=membership.models,
-            targets=1,
-            references_per_target=membership.models,
-            executor=done.executor,
-            reused=done.reused,
-            trained=done.trained,
-        ),
+        design=_design(membership, done),
         subjects=[subject],
         verdict=verdict([subject], checks),
         checks=checks,
-        notices=[
-            *alarms([subject]),
-            *said(done),
-            CHOSEN_AFTERWARDS,
-            *_notices(release, membership, subject),
-        ],
-        not_tested=list(NOT_TESTED),
+        notices=[*alarms([subject]), *said(done), *_notices(release, membership, subject)],
+        not_tested=untested([subject]),
         citations=citations(settings.attacks, [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
     return Run(record.with_arrays({f"{release.name}/{name}": array for name, array in tried.arrays.items()}), ())
+
+
+def _design(membership: Membership, done: Execution) -> Design:
+    return Design(
+        name=membership.design,
+        models=membership.models,
+        targets=1,
+        references_per_target=membership.models,
+        executor=done.executor,
+        reused=done.reused,
+        trained=done.trained,
+    )
 
 
 def _check_members(members: Bools, population: Population) -> None:
@@ -219,7 +219,7 @@ def _game(
 
 def _notices(release: Release, membership: Membership, subject: Subject) -> list[Notice]:
     players, members = int(membership.in_game.sum()) // 2, int(release.members.sum())
-    found = asked_once([subject])
+    found = [CHOSEN_AFTERWARDS, *asked_once([subject])]
     if players != members:
         found.append(
             Notice(

@@ -292,6 +292,11 @@ def test_the_verdict_names_the_way_of_asking_that_found_most(random_run):
     assert max(lows) > subject.attack("loss").finding("auc").low
 
 
+def test_attacks_with_the_weights_are_no_longer_untested_where_some_were_tried(random_run, compared):
+    assert random_run.not_tested[0].startswith("further attacks with access to the weights")
+    assert compared.run.record.not_tested[0].startswith("attacks with access to the weights")
+
+
 def test_accuracy_is_told_for_one_draw_for_the_mean_and_for_the_drift(random_run):
     names = [f.name for f in random_run.subject("drowned").utility]
     assert names[-3:] == ["accuracy-one-draw", "accuracy-mean-of-16-draws", "accuracy-drift-alone"]
