@@ -104,11 +104,11 @@ def few(
 def groups(game: Game, played: Played, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
     """Findings by group of units; `columns` name -> [units]. Groups of few units lose their names and go together."""
     rng = stream(settings.seed, "groups", played.attack.name)
+    players = game.in_game  # ordinary units beside designated canaries are no group of their own
     found = by_group(
-        played.scores,
-        game.members,
-        {name: without_small(labels, game.in_game) for name, labels in columns.items()},
-        game.in_game,
+        played.scores[:, players],
+        game.members[:, players],
+        {name: without_small(labels, players)[players] for name, labels in columns.items()},
         confidence=settings.confidence,
         replicates=settings.replicates,
         rng=rng,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,12 @@ def test_a_group_is_judged_on_its_own_units_at_its_share_of_the_level(leaking):
     assert (auc.confidence, tenth.at) == (pytest.approx(0.975), 0.1)
     whole = judge(game, played, SETTINGS).result
     assert few(played, game, SETTINGS, (0.1, 0.01, 1e-5))[0] == whole.finding("auc")
+
+
+def test_units_outside_the_game_make_no_group(leaking):
+    game, played = leaking
+    kinds = np.where(np.arange(300) < 200, "none", "mislabelled")
+    canaries = replace(game, in_game=kinds == "mislabelled")
+    (only,) = groups(canaries, played, {"canary": kinds}, SETTINGS)
+    assert only.group == "mislabelled"
+    assert only.findings[0].n_members + only.findings[0].n_nonmembers == 6 * 100
