@@ -281,6 +281,20 @@ def test_the_slope_is_the_derivative_of_the_diffusion(field, dtype):
 
 @every_diffusion
 @every_state
+def test_the_diffusion_is_in_proportion_to_sigma(field, state):
+    values, h = [], states(state)
+    for sigma in (0.2, 0.6):
+        made = diffusion_named(field, sigma)
+        torch.manual_seed(1)
+        module = made.build(STATES[state])
+        learned = None if module is None else module.to(f64)(h)
+        values.append(torch.as_tensor(made.along(learned).diffusion(0.0, h, drift(0.5, h)), dtype=f64))
+    torch.testing.assert_close(3 * values[0], values[1])
+    assert bool((values[0] != 0).any())
+
+
+@every_diffusion
+@every_state
 def test_the_diffusion_of_a_record_depends_on_no_other_record(field, state):
     net, h = block("euler-maruyama", field, state), states(state)
     noise = path(h)

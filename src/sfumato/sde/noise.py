@@ -12,7 +12,7 @@ from sfumato.sde.streams import StreamLayer, normals, normals_of_steps
 from sfumato.seeding import Name
 from sfumato.validate import at_least
 
-TOGETHER = 8192  # normals per record that are drawn at a time; small states would else wait for the generator's seed
+TOGETHER = 2048  # normals per record that are drawn at a time; small states would else wait for the generator's seed
 
 
 class Drawn:

@@ -63,7 +63,7 @@ def test_vmap_without_given_noise_raises_and_never_shares_a_draw(draws):
 @pytest.mark.skipif(not (which("g++") or which("clang++")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("field", [None, "additive", "multiplicative", "learned-scalar"])
 def test_compiled_is_eager(field):
-    net, h, noise = block(field, steps=3)
+    net, h, noise = block(field, steps=3, image=field == "multiplicative")
     given = () if field is None else (noise[:3],)
     compiled = torch.compile(net, fullgraph=True)
     outs = []

@@ -67,7 +67,7 @@ def test_small_states_are_drawn_together_and_large_ones_step_by_step():
             return super().gaussian(name, *shape, dtype=dtype)
 
     path(layer(Counting((1,))), 100, torch.empty(2, 64))
-    assert calls == [(2, 100, 64)]
+    assert calls == [(2, 32, 64)] * 3 + [(2, 4, 64)]
     calls.clear()
     path(layer(Counting((1,))), 3, torch.empty(2, TOGETHER))
     assert calls == [(2, TOGETHER)] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 
 
 class TimeConv2d(nn.Module):
@@ -26,7 +27,12 @@ class TimeConv2d(nn.Module):
 
     def forward(self, t: float, h: torch.Tensor) -> torch.Tensor:
         """Time and [batch, channels, height, width] to the same shape."""
-        return self.conv(h) + self.time(h.new_full((h.shape[0], 1, *h.shape[2:]), t))
+        rows = 1 if self._shares_plane() else h.shape[0]
+        return self.conv(h) + self.time(h.new_full((rows, 1, *h.shape[2:]), t))
+
+    def _shares_plane(self) -> bool:
+        """Whether one plane serves all rows; models in a stack have their own, and recorded gradients go by row."""
+        return type(self.time) is nn.Conv2d and not _get_current_function_mode_stack()
 
 
 class ConvDrift(nn.Module):
