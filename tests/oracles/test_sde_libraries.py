@@ -9,6 +9,7 @@ from torch import nn
 
 from sfumato.sde import Grid, SDEBlock, System, integrate
 from sfumato.sde.diffusions.additive import Additive
+from sfumato.sde.drifts.convolutional import ConvDrift
 from sfumato.sde.drifts.dense import DenseDrift
 from sfumato.sde.integrate import given
 from sfumato.sde.integrators.adaptive import Adaptive
@@ -127,3 +128,23 @@ def test_a_block_is_the_equation_that_it_says():
     ends = torch.tensor([0.0, 1.0], dtype=f64)
     theirs = torchsde.sdeint(equation, h, ends, bm=motion, method="euler", dt=1 / STEPS)[-1]
     torch.testing.assert_close(block(h, noise), theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(4, 5, 5), (6,)])
+def test_opacus_hooks_see_every_record_s_gradient(shape):
+    opacus = pytest.importorskip("opacus", reason="Opacus is an optional extra")
+    torch.manual_seed(0)
+    drift = ConvDrift(shape[0]) if len(shape) == 3 else DenseDrift(shape[0], 5)
+    block = SDEBlock(drift, Grid(steps=3), integrator_named("euler-maruyama"), Additive(sigma=0.4)).to(f64)
+    h, noise = torch.randn(4, *shape, dtype=f64), torch.randn(3, 4, *shape, dtype=f64)
+    alone = []
+    for row in range(4):
+        block.zero_grad()
+        block(h[row : row + 1], noise[:, row : row + 1]).square().sum().backward()
+        alone.append([p.grad.clone() for p in block.parameters()])
+    block.zero_grad()
+    wrapped = opacus.GradSampleModule(block, loss_reduction="sum")
+    wrapped(h, noise).square().sum().backward()
+    for found, expected in zip((p.grad_sample for p in wrapped.parameters()), zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-9)

@@ -31,8 +31,9 @@ class TimeConv2d(nn.Module):
         return self.conv(h) + self.time(h.new_full((rows, 1, *h.shape[2:]), t))
 
     def _shares_plane(self) -> bool:
-        """Whether one plane serves all rows; models in a stack have their own, and recorded gradients go by row."""
-        return type(self.time) is nn.Conv2d and not _get_current_function_mode_stack()
+        """Whether one plane serves all rows: not in a stack of models, and not where something looks at single rows."""
+        watched = self.time._forward_hooks or _get_current_function_mode_stack()  # Opacus; the engine of `private`
+        return type(self.time) is nn.Conv2d and not watched
 
 
 class ConvDrift(nn.Module):
