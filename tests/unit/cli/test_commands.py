@@ -195,6 +195,7 @@ def test_report_and_cite_from_a_record(sfumato, predictions, tmp_path) -> None:
     assert "@inproceedings{yeom2018privacy" in sfumato("cite", "a").stdout
     assert sfumato("cite", "mixup").stdout.startswith("@inproceedings{zhang2018mixup")
     assert list(json.loads(sfumato("cite", "image-resnet8", "--json").stdout)) == ["he2016deep"]
+    assert list(json.loads(sfumato("cite", "sde-net", "--json").stdout)) == ["liu2019neural"]
     assert "'mixup'" in sfumato("cite", "mixp").stderr
     assert "none to cite" in sfumato("cite", "undefended").stderr
     assert "'markdown'" in sfumato("report", "a", "--format", "markdwn").stderr

@@ -20,7 +20,9 @@ def cite(
 ) -> int:
     """Print the BibTeX entries of a record, or of one attack, defence, model or recipe."""
     place = Path(what).expanduser()
-    methods = {entry.name: entry for family in FAMILIES for entry in entries(family)}
+    known = [entry for family in FAMILIES for entry in entries(family)]
+    # A recipe and its network may share a name, and only the network carries the entry.
+    methods = {entry.name: entry for entry in sorted(known, key=lambda entry: bool(entry.bibtex))}
     found = AuditRecord.load(place).citations if place.exists() and what not in methods else _of(what, methods)
     screen = Screen("plain", as_json)
     screen.document(found)
@@ -31,7 +33,9 @@ def cite(
 def _of(name: str, methods: dict[str, Entry]) -> dict[str, str]:
     one_of("record or method", name, methods)
     entry = methods[name]
-    bibtex = entry.bibtex or next((m.bibtex for m in methods.values() if m.reference == entry.reference), "")
+    bibtex = entry.bibtex or next(
+        (m.bibtex for m in methods.values() if m.bibtex and m.reference == entry.reference), ""
+    )
     if not bibtex:
         raise UsageError(f"Expected a method with a paper, got {name!r}.", remedy="It has none to cite.")
     return {entry.reference: bibtex}
