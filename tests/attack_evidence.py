@@ -10,7 +10,7 @@ from sfumato.targets.queries import QuerySet
 
 KEYS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
 DRAWN = QuerySet("none", 16)
-GRADIENTS = QuerySet(noise="off", signal="gradient-norm")
+GRADIENTS = QuerySet(noise="off", scope="game", signal="gradient-norm")
 
 
 def answered(labels, logits, scalars=None):
@@ -107,4 +107,4 @@ def auc(scores, members):
 
 
 MIRROR_TWICE = QuerySet("mirror", 2)
-MIRROR_GRADIENTS = QuerySet("mirror", noise="off", signal="gradient-norm")
+MIRROR_GRADIENTS = QuerySet("mirror", noise="off", scope="game", signal="gradient-norm")

@@ -211,8 +211,10 @@ def test_noise_that_nobody_can_stop_is_found_and_averaged_but_never_called_off(r
 
 
 def test_a_function_shows_no_weights_and_the_attack_says_so(net, records):
-    asked = ask(lambda x: net(x), Undefended(), records, [OFF, GRADIENTS, QuerySet("none", 2)], 1)
-    assert asked.scalars[OFF.key] == asked.scalars[GRADIENTS.key] == {}
+    gradients = GradientNorm(calibration="none").query_set
+    queries, everyone = [OFF, gradients, QuerySet("none", 2)], np.arange(len(records))
+    asked = ask(lambda x: net(x), Undefended(), records, queries, 1, asked=everyone)
+    assert asked.scalars[OFF.key] == asked.scalars[gradients.key] == {}
     evidence = evidence_of(asked, records)
     for attack in (GradientNorm(calibration="none"), LossThreshold(noise="off")):
         assert "needs a network" in attack.applies_to(evidence)[0]

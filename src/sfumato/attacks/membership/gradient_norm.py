@@ -68,7 +68,7 @@ class GradientNorm(MembershipAttack):
 
     @property
     def query_set(self) -> QuerySet:
-        return QuerySet(self.augmentation, 1, self.noise, self.average, signal="gradient-norm")
+        return QuerySet(self.augmentation, 1, self.noise, self.average, scope="game", signal="gradient-norm")
 
     def needs(self) -> Needs:
         kind = {"likelihood": "in-out", "difficulty": "out", "none": "none"}[self.calibration]
