@@ -93,6 +93,14 @@ def test_the_libraries_compute_what_we_compute(bench, solvers, setting, monkeypa
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=lambda text, n=name: n + text)
 
 
+def test_a_given_path_ends_with_a_step_of_no_length(solvers):
+    """torchsde adds up its times in float32, and takes one step more where 100 steps of 0.01 fall short of 1."""
+    motion = solvers.Given(torch.ones(2, 3))
+    assert [float(motion(0, 1).sum()) for _ in range(3)] == [3.0, 3.0, 0.0]
+    pytest.importorskip("torchsde", reason="torchsde is an optional extra")
+    assert all(part.isfinite().all() for part in solvers.by_torchsde_each(solvers.Setting((3,), 2, 100))())
+
+
 @pytest.mark.slow
 def test_the_command_prints_one_document(bench):
     keys = ["per_evaluation_ratio", "torchsde_speedup_small_per_example"]

@@ -154,12 +154,12 @@ def test_gradients_are_the_same_whether_or_not_steps_run_again(checkpointed, dra
 
 
 def test_cryptographic_noise_is_kept_where_steps_run_again():
-    """It cannot be drawn again: the gradient of sigma h dW with a drift of zero is exactly the output over h."""
-    net, h, _ = block("multiplicative", checkpointed=True)
+    """It cannot be drawn again: with a drift of zero the output is h times factors, which are its gradient."""
+    net, _, _ = block("multiplicative", image=True, checkpointed=True)
     for p in net.parameters():
         nn.init.zeros_(p)
     set_noise(net, SourceDraws(SystemNoise()))
-    h.requires_grad_()
+    h = torch.randn(2, 4, 24, 24, dtype=f64, requires_grad=True)  # more than is drawn for several steps at a time
     out = net(h)
     out.sum().backward()
     torch.testing.assert_close(h.grad, (out / h).detach())
