@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,6 +84,13 @@ def ask(
         target.release()
 
 
+class _Begun(NamedTuple):
+    """What is left to run of a model, and on what."""
+
+    predict: Predict
+    x: torch.Tensor
+
+
 @dataclass(eq=False)
 class _Target:
     """A model that is asked."""
@@ -129,12 +137,26 @@ class _Target:
         drawn = self.known_random or (queries.noise == "fresh" and (self._guarded or self.hidden_random))
         return queries.repeats if queries.repeats > 1 and drawn else 1
 
-    def answer(self, x: torch.Tensor, queries: QuerySet, variant: int, repeat: int, start: int) -> Floats:
+    def begun(self, x: torch.Tensor) -> _Begun:
+        """Records [b, *shape] as they reach the first layer that draws: what is before it is run once for all repeats.
+
+        Only in a plain chain of layers, where what comes first can be told, and draws nothing out of sight.
+        """
+        part, network = self.predict, self.network
+        if not isinstance(part, ModulePredict) or type(network) is not nn.Sequential or self.hidden_random:
+            return _Begun(part, x)
+        first = next((at for at, layer in enumerate(network) if random_layers(layer)), 0)
+        dtype = next((p.dtype for p in network.parameters()), x.dtype)
+        with torch.no_grad():
+            h = network[:first]((x if part.features is None else part.features(x)).to(dtype))
+        return _Begun(ModulePredict(network[first:], part.head), h)
+
+    def answer(self, asked: _Begun, queries: QuerySet, variant: int, repeat: int, start: int) -> Floats:
         """float32 [b, classes]: one answer to each record of a chunk, behind the guard where the attacker meets it."""
         if self.network is not None:
             set_noise(self.network, self._draws(queries, variant, repeat, start), queries.noise)
         with torch.no_grad():
-            logits = self.predict(x)
+            logits = asked.predict(asked.x)
             for part in reversed(chain(self.defence)) if not queries.white_box else ():
                 streams = Draws((self.seed,), ("guard",))
                 logits = part.guard(logits, streams.at(part.name, queries.augmentation, variant, repeat, start))
@@ -154,7 +176,7 @@ class _Target:
 
     def _chunk(self, start: int, queries: QuerySet, repeat: int) -> Floats:
         x = self.population.tensor(np.arange(start, min(start + CHUNK, len(self.population))))
-        return self.answer(x, queries, 0, repeat, start)
+        return self.answer(_Begun(self.predict, x), queries, 0, repeat, start)
 
     def _draws(self, queries: QuerySet, variant: int, repeat: int, start: int) -> Draws:
         if queries.noise == "common":
@@ -186,9 +208,11 @@ def _averages(
     target: _Target, members: Sequence[QuerySet], x: torch.Tensor, rows: Rows, variant: int, start: int
 ) -> dict[str, dict[str, Floats]]:
     found, sums = {}, Averages(target.population.label_array[rows])
+    often = target.repeats(members[-1]) > 1
+    asked = target.begun(x) if often else _Begun(target.predict, x)
     for queries in members:
         while sums.count < target.repeats(queries):
-            sums.add(target.answer(x, queries, variant, sums.count, start))
+            sums.add(target.answer(asked, queries, variant, sums.count, start))
         found[queries.key] = sums.table()
     return found
 

@@ -11,6 +11,7 @@ from sfumato.training.losses import two_column
 from sfumato.training.recipe import ModulePredict
 
 MOST_NUMBERS = 32_000_000  # of gradients at once: 128 MB in float32
+MOST_RECORDS = 64  # at once; more are no faster, and take memory for their activations
 
 Parameters = dict[str, torch.Tensor]
 Loss = Callable[[Parameters, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -33,7 +34,8 @@ def gradient_norms(predict: ModulePredict, x: torch.Tensor, labels: torch.Tensor
     parameters = {name: p.detach() for name, p in predict.module.named_parameters()}
     dtype = next((p.dtype for p in parameters.values()), x.dtype)
     inputs, loss = (x if predict.features is None else predict.features(x)).to(dtype), _loss_of(predict)
-    at_once = max(1, MOST_NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
+    numbers = max(1, sum(p.numel() for p in parameters.values()))
+    at_once = max(1, min(MOST_RECORDS, MOST_NUMBERS // numbers))
     squares = []
     for here, own in zip(inputs.split(at_once), labels.split(at_once), strict=True):
         try:

@@ -202,6 +202,27 @@ def test_a_random_network_is_asked_as_often_as_the_most_repeats_say(records):
     assert counting.calls == 1 + 16
 
 
+def test_what_comes_before_the_first_draw_is_run_once(records):
+    net = network()
+    stem, head = Counting(net[1]), Counting(net[-1])
+    counted = nn.Sequential(net[0], stem, *net[2:-1], head).eval()
+    found = answers_of(counted, records, [FRESH, COMMON_16]).scalars
+    hidden = 2
+    assert (stem.calls, head.calls) == (1 + hidden + 2, 1 + hidden + 2 * 16)  # the base query, the look, two families
+    for key, table in answers_of(Counting(net).eval(), records, [FRESH, COMMON_16]).scalars.items():
+        for name, values in table.items():
+            np.testing.assert_allclose(found[key][name], values, rtol=1e-5, atol=1e-6)
+
+
+def test_a_chain_that_draws_before_its_known_noise_is_run_whole(records):
+    torch.manual_seed(0)
+    net = network()
+    stem = Counting(Drawing(5, 8))
+    counted = nn.Sequential(net[0], stem, *net[2:]).eval()
+    answers_of(counted, records, [FRESH])
+    assert stem.calls == 1 + 2 + 16
+
+
 def test_noise_that_nobody_can_stop_is_found_and_averaged_but_never_called_off(records):
     torch.manual_seed(0)
     hidden = Drawing(5, 3).eval()
