@@ -27,6 +27,10 @@ def test_other_forms_are_refused(text: str) -> None:
 def test_method_gets_typed_fields() -> None:
     made = method("lira-online(variance=per-example,queries=2)", attacks(), "attack")
     assert (made.name, made.variance, made.queries) == ("lira-online", "per-example", 2)
+    made = method("lira-online(queries=16,average=probabilities,noise=common)", attacks(), "attack")
+    assert (made.query_set.key, made.query_set.average) == ("none-x16-common", "probabilities")
+    with pytest.raises(UsageError, match="Did you mean 'logits'"):
+        method("lira-online(average=logit)", attacks(), "attack")
 
 
 def test_unknown_names_and_fields_get_the_nearest() -> None:
