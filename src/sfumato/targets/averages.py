@@ -41,9 +41,9 @@ class Averages:
         "deviation" is the sample standard deviation of the logit-scaled confidence, 0 for a single answer.
         """
         found: dict[str, Floats] = {name: total / self.count for name, total in self._sums.items()}
-        means = {
+        means = {  # of the probabilities, the log of their sum: no statistic sees a constant
             "logits": self._logits / self.count,
-            "probabilities": self._log_probabilities - np.log(self.count),
+            "probabilities": self._log_probabilities,
         }
         for average, mean in means.items():
             found |= {scalar_name(name, average): statistic(name, mean, self.labels) for name in STATISTICS}

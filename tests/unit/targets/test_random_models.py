@@ -41,6 +41,16 @@ class Rounding(Defence):
         return torch.round(logits, decimals=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Defence):
+    """A guard that answers at random."""
+
+    name = "noisy"
+
+    def guard(self, logits, draws):
+        return logits + draws.normal("noise", *logits.shape)[0]
+
+
 class Counting(nn.Module):
     """Counts its calls."""
 
@@ -152,6 +162,14 @@ def test_fresh_noise_differs_between_records_repeats_and_models(net):
     assert not np.allclose(one.logits, other.logits)
     assert (one.scalars["none-x2"]["deviation"] > 0).all()
     np.testing.assert_array_equal(one.logits, answers_of(net, twins, [], seed=1).logits)
+
+
+def test_fresh_noise_differs_between_chunks_of_the_network_and_of_a_guard(net, monkeypatch):
+    monkeypatch.setattr(asking, "CHUNK", 3)
+    twins = six_times_the_same()
+    steady = network(sigma=0.0)
+    for logits in (answers_of(net, twins, []).logits, ask(ModulePredict(steady), Noisy(), twins, [], 1).logits):
+        assert len(np.unique(logits[:, 0])) == 6
 
 
 def test_common_noise_is_the_same_for_all_records_and_models(net, monkeypatch):
