@@ -27,6 +27,7 @@ from sfumato.private.session import make
 from sfumato.sde.block import Schedule, SDEBlock
 from sfumato.sde.diffusions.choice import diffusions
 from sfumato.sde.streams import StreamLayer, set_noise, set_progress
+from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions
 from sfumato.training.recipe import Recipe
@@ -289,3 +290,27 @@ def test_no_two_places_of_a_step_share_their_noise(streams, monkeypatch):
     trained(SDENet(width=5), PRIVATE)
     assert len({draws.path for draws in streams}) == len(streams)
     assert math.isclose(len(streams) / PRIVATE.steps, PRIVATE.expected_batch_size, rel_tol=0.7)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_private_training_that_was_interrupted_draws_what_it_would_have_drawn(tmp_path):
+    """After an interruption the session probes again, before a step that had no probe: names must not count calls."""
+
+    def stop(epoch):
+        if epoch.epoch == 1:
+            raise Stopped
+
+    def fit(**options):
+        task = Task(model=SDENet(width=5, sigma=0.5), epochs=1, batch_size=4, optimizer=Optimizer(lr=0.1))
+        work = [Assignment(np.arange(RECORDS), 1)]
+        return Recipe(task, PRIVATE).fit(population(), work, LoopOptions(dtype=torch.float64, **options))[0].state
+
+    whole, checkpoint = fit(), Checkpoint(tmp_path / "running.safetensors", "key", every=0)
+    with pytest.raises(Stopped):
+        fit(checkpoint=checkpoint, on_epoch=stop)
+    assert checkpoint.path.exists()
+    resumed = fit(checkpoint=checkpoint)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
