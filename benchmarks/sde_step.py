@@ -38,7 +38,7 @@ from dp_overhead import cores, median_interval, surroundings, version_of
 
 # Not torch: a process starts with the peak memory of the one that started it, so this one stays small.
 
-GENERATOR = "torch.Generator (Mersenne Twister, CPU), one per model, pass and step, seeded by SHA-256 of its name"
+GENERATOR = "AES-256 in counter mode, Box-Muller; one stream per model, pass and step, keyed by SHA-256 of its name"
 SETTINGS = {  # shape of a state, batch, steps
     "conv": ((64, 28, 28), 16, 10),
     "7x7": ((32, 7, 7), 64, 6),

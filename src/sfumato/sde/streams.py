@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import nn
+from torch._C._functorch import is_batchedtensor
 
 from sfumato.errors import UsageError
 from sfumato.seeding import Name
@@ -129,6 +130,11 @@ def normals_of_steps(layer: StreamLayer, call: int, name: Name, like: torch.Tens
 def _drawn(layer: StreamLayer, draws: NoiseDraws, name: Name, like: torch.Tensor, *leading: int) -> torch.Tensor:
     """[M, batch, *leading, *like.shape[1:]]."""
     models, common = draws.models, layer.noise == "common"
+    if is_batchedtensor(like):  # torch sees its own generators there, but not ours
+        raise UsageError(
+            "Expected no random numbers inside `torch.func.vmap`, got a layer that draws: all records would share them.",
+            remedy="Give the noise as a tensor, or turn it off (`set_noise`).",
+        )
     if like.shape[0] % models:
         raise UsageError(
             f"Expected a batch that divides into {models} models, got {like.shape[0]} rows.",

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sfumato.seeding import Name, stream, torch_stream
-
-BLOCK = 16  # torch makes normals in blocks of this size, and another way what is left over
+from sfumato.seeding import Name, stream
+from sfumato.training.normals import normals
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,12 @@ class Draws:
         return self._rows(name, lambda rng: rng.integers(high, size=shape))
 
     def gaussian(self, name: Name, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """[M, *shape], standard normal, of which much is needed (torch's generator, many times as fast as `normal`).
+        """[M, *shape], standard normal, of which much is needed (see `normals`; many times as fast as `normal`).
 
         The first rows of a model do not depend on how many rows are drawn.
         """
         size = math.prod(shape)
-        rows = [_normals(torch_stream(seed, *self.path, name), size, dtype).reshape(shape) for seed in self.seeds]
+        rows = [normals(seed, *self.path, name, size=size, dtype=dtype).reshape(shape) for seed in self.seeds]
         return torch.stack(rows) if len(rows) > 1 else rows[0][None]
 
     def keep(self, name: Name, rate: float, *shape: int) -> torch.Tensor:
@@ -73,11 +72,6 @@ class Draws:
 
     def _rows(self, name: Name, draw) -> torch.Tensor:
         return torch.from_numpy(np.stack([draw(stream(seed, *self.path, name)) for seed in self.seeds]))
-
-
-def _normals(generator: torch.Generator, size: int, dtype: torch.dtype) -> torch.Tensor:
-    whole = max(BLOCK, math.ceil(size / BLOCK) * BLOCK)
-    return torch.randn(whole, generator=generator, dtype=dtype)[:size]
 
 
 def fold(per_model: torch.Tensor) -> torch.Tensor:

@@ -51,11 +51,11 @@ def test_vmap_of_grad_is_the_loop_over_records_each_with_its_own_noise(field, im
         torch.testing.assert_close(found[name].sum(0), p.grad, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("draws", [None, Draws((1,), ("t",))])
+@pytest.mark.parametrize("draws", [None, Draws((1,), ("t",)), SourceDraws(SeededNoise(0))])
 def test_vmap_without_given_noise_raises_and_never_shares_a_draw(draws):
     net, h, _ = block()
     set_noise(net, draws)
-    with pytest.raises(RuntimeError, match="random"):
+    with pytest.raises((RuntimeError, UsageError), match="random"):
         vmap(lambda record: net(record.unsqueeze(0)))(h)
 
 
