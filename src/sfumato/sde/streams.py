@@ -132,7 +132,8 @@ def _drawn(layer: StreamLayer, draws: NoiseDraws, name: Name, like: torch.Tensor
     models, common = draws.models, layer.noise == "common"
     if is_batchedtensor(like):  # torch sees its own generators there, but not ours
         raise UsageError(
-            "Expected no random numbers inside `torch.func.vmap`, got a layer that draws: all records would share them.",
+            "Expected no random numbers inside `torch.func.vmap`, got a layer that draws: all records would share "
+            "them.",
             remedy="Give the noise as a tensor, or turn it off (`set_noise`).",
         )
     if like.shape[0] % models:
