@@ -120,6 +120,17 @@ def test_a_seed_repeats_the_test_and_leaves_torch_alone():
     assert judged(worlds([0.5, 0.5, 1.0], 0)) == first
 
 
+def test_every_training_has_noise_of_its_own():
+    seen: list[float] = []
+
+    def train(model, records):
+        seen.append(float(torch.rand(())))
+        return noisy_step()(model, records)
+
+    structural_test(worlds([0.5, 0.5, 1.0], 0, train), epsilon=0.5, delta=1e-5, draws=40, pilot=8)
+    assert len(seen) == len(set(seen)) == 2 * (40 + 8)
+
+
 def test_what_is_no_release_is_refused():
     with pytest.raises(UsageError, match="parameters_of"):
         judged(worlds([0.5, 0.5, 1.0], 0, lambda model, records: {"weight": model.weight}))
