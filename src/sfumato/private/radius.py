@@ -20,8 +20,10 @@ def within(x: torch.Tensor, radius: float) -> torch.Tensor:
     flat = x.reshape(len(x), -1)
     rows = torch.where(flat.isfinite().all(dim=1, keepdim=True), flat, 0.0)
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    bound = INSIDE * radius
-    return (rows * (bound / lengths.clamp_min(bound)).to(x.dtype)).reshape(x.shape)
+    bound, least = INSIDE * radius, torch.finfo(x.dtype).tiny
+    peak = rows.abs().amax(dim=1, keepdim=True).clamp_min(least)  # first to a size near 1, so that no factor underflows
+    clipped = rows / peak * (bound * peak.double() / lengths.clamp_min(least)).to(x.dtype)
+    return torch.where(lengths <= bound, rows, clipped).reshape(x.shape)
 
 
 class WithinRadius(nn.Module):

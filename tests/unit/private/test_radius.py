@@ -8,11 +8,17 @@ from sfumato.errors import UsageError
 from sfumato.private.radius import WithinRadius, within
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(arrays("float32", (3, 2, 5), elements=st.floats(width=32)), st.floats(0.01, 1000))
 def test_no_row_is_longer_whatever_it_holds(x, radius):
     found = within(torch.from_numpy(x), radius)
     assert float(torch.linalg.vector_norm(found.double().flatten(1), dim=1).max()) <= radius
+
+
+def test_no_row_is_longer_where_the_factor_would_underflow():
+    found = within(torch.full((1, 10), 6.428136e37), 0.125)
+    assert float(torch.linalg.vector_norm(found.double())) == pytest.approx(0.125, rel=2e-6)
+    assert float(torch.linalg.vector_norm(found.double())) <= 0.125
 
 
 def test_shorter_rows_stay_and_longer_ones_keep_their_direction():
