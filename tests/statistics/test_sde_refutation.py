@@ -4,7 +4,6 @@ Error rate: a training that keeps its claim is called refuted with probability 0
 run does not draw again. What must be refuted is so in every draw.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -179,8 +178,8 @@ def test_clipping_without_noise_is_refuted():
         for x, y in zip(*records, strict=True):
             own = torch.autograd.grad(loss(model, x[None], y[None]).sum(), list(model.parameters()))
             norm = torch.sqrt(sum((g.square().sum() for g in own), start=torch.zeros(())))
-            for held, g in zip(total.values(), own, strict=True):
-                held += g * (1 / norm).clamp(max=1.0)
+            factor = float((1 / norm).clamp(max=1.0))
+            total = {name: held + factor * g for (name, held), g in zip(total.items(), own, strict=True)}
         return {name: p.detach() - 0.2 * total[name] / 4 for name, p in model.named_parameters()}
 
     assert structural_test(worlds(PAIRS["isolated"], clipped), epsilon=CLAIM, delta=DELTA).refuted
@@ -188,12 +187,10 @@ def test_clipping_without_noise_is_refuted():
 
 def test_the_weights_of_the_isolated_feature_as_an_attack():
     """||W_T[:, j] - W_0[:, j]|| is 0 without the canary and not with it, in each of 50 trainings of a world."""
-    start = network()[0].weight.detach().clone().numpy()
 
     def shift(records):
         model = network()
-        with torch.no_grad():
-            model[0].weight.copy_(torch.from_numpy(start))
+        start = parameters_of(model)["0.weight"].numpy()
         return float(column_shift(start, ordinary(steps=5)(model, records)["0.weight"].numpy(), ISOLATED))
 
     pair = PAIRS["isolated"]
@@ -209,4 +206,53 @@ def toy():
         import sde_refutation
 
         yield sde_refutation
-        sys.modules.pop("sde_refutation", None)
+
+
+SEED, TRAININGS, WITHIN = 0, 2000, 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
+def test_the_isolated_canary_of_the_toy_is_certain_at_any_noise(toy, sigma):
+    row = toy.isolated_row(toy.Choices(), sigma, TRAININGS, SEED)
+    assert row["most_without"] == 0 < row["least_with_canary"]
+    assert row["auc"] == 1
+    assert row["epsilon_lower"] > row["ceiling"] - 0.5 > 5
+
+
+@pytest.mark.slow
+def test_the_ordinary_canary_of_the_toy_is_as_visible_as_in_the_reference(toy):
+    rows = {s: toy.ordinary_row(toy.Choices(), s, TRAININGS, SEED) for s in toy.SIGMAS["ordinary"]}
+    far = {
+        (sigma, cell): (row["auc"][cell], value)
+        for sigma, row in rows.items()
+        for cell, value in row["reference_auc"].items()
+        if abs(row["auc"][cell] - value) > WITHIN
+    }
+    assert far == {}
+    for sigma in (0.5, 1.0, 2.0):  # asking often tells more than asking once, and the weights tell most
+        auc = rows[sigma]["auc"]
+        assert auc["K=1"] < auc["K=16"] < auc["K=256"] < auc["weights"]
+    for cell in ("K=1", "K=16", "K=256"):  # the more noise, the less a question tells
+        by_noise = [row["auc"][cell] for row in rows.values()]
+        assert by_noise == sorted(by_noise, reverse=True)
+    assert rows[1.0]["epsilon_lower"]["K=1"] < 0.5 < 1.5 < rows[1.0]["epsilon_lower"]["K=256"]
+    assert rows[5.0]["epsilon_lower"]["K=256"] < 0.5 < 1.5 < rows[5.0]["epsilon_lower"]["weights"]
+
+
+@pytest.mark.slow
+def test_a_canary_that_contradicts_the_network_of_the_toy_is_easier_to_see(toy):
+    ordinary, contradicted = (
+        row(toy.Choices(), 0.1, TRAININGS, SEED) for row in (toy.ordinary_row, toy.contradicted_row)
+    )
+    assert contradicted["probability_without"] < 0.5 < ordinary["probability_without"]
+    assert contradicted["auc"]["K=1"] > 0.99 > ordinary["auc"]["K=1"] + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multiplier", [6.32, 2.11])
+def test_with_clipping_and_noise_the_audited_value_of_the_toy_stays_below_theory(toy, multiplier):
+    row = toy.control_row(toy.Choices(), multiplier, TRAININGS, SEED)
+    assert max(row["epsilon_lower"].values()) < row["epsilon_theory"]
+    assert max(row["auc"].values()) < row["auc_allowed"]
+    assert all(abs(row["auc"][cell] - value) <= WITHIN for cell, value in row["reference_auc"].items())

@@ -31,7 +31,7 @@ def bench():
 
 @pytest.fixture
 def task(bench):
-    return bench.toy(bench.Choices(), isolated=False)
+    return bench.toy(bench.Choices())
 
 
 def start_of(task, models=1):
@@ -116,17 +116,17 @@ def test_the_isolated_column_moves_with_the_canary_only(bench):
 
 
 def test_the_command_prints_one_document(bench, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "SIGMAS", {"isolated": (1.0,), "mislabelled": (1.0,)})
+    monkeypatch.setattr(bench, "SIGMAS", {"isolated": (1.0,), "ordinary": (1.0,), "contradicted": (1.0,)})
     monkeypatch.setattr(bench, "NOISE_MULTIPLIERS", (6.32,))
     monkeypatch.setattr(bench, "REFERENCE", {k: {v: bench.REFERENCE[k][v]} for k, v in _CELLS.items()})
     monkeypatch.setattr(sys, "argv", ["sde_refutation.py", "--json", "--trainings", "24"])
     bench.main()
     found = json.loads(capsys.readouterr().out)
-    assert [len(found[name]) for name in ("isolated", "mislabelled", "control")] == [1, 1, 1]
-    assert set(found["mislabelled"][0]["auc"]) == {"K=1", "K=16", "K=256", "weights"}
+    assert [len(found[name]) for name in ("isolated", "ordinary", "contradicted", "control")] == [1, 1, 1, 1]
+    assert set(found["ordinary"][0]["auc"]) == {"K=1", "K=16", "K=256", "weights"}
     assert np.isfinite(found["largest_auc_difference"])
     assert found["choices"]["seed"] == bench.Choices().seed
     assert "Largest difference" in bench.text(found)
 
 
-_CELLS = {"mislabelled": 1.0, "control": 6.32}
+_CELLS = {"ordinary": 1.0, "control": 6.32}
