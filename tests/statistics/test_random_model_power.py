@@ -49,7 +49,8 @@ def trained_game(folder, sigma, dims, records, epochs, seed=0):
     task = Task(model=SDENet(width=32, steps=4, sigma=sigma), optimizer=Optimizer(lr=0.1), epochs=epochs, batch_size=20)
     design = Membership.half_pairs(records, MODELS, rng)
     recipe = Recipe(task, Undefended())
-    jobs = [TrainJob(recipe, data, design.rows(data, m), 100 * seed + m) for m in range(MODELS)]
+    asked = np.arange(records)
+    jobs = [TrainJob(recipe, data, design.rows(data, m), 100 * seed + m, asked=asked) for m in range(MODELS)]
     queries = list({attack.query_set for attack in ATTACKS.values()})
     done = execute(jobs, Store(folder), executor=Stacked(MODELS), queries=queries)
     return siblings(data, design, gathered(done.results, data), task.model)
