@@ -16,7 +16,7 @@ from sfumato.models.head import head_name
 from sfumato.private.plan import Plan
 from sfumato.sde.block import Schedule, SDEBlock
 from sfumato.sde.finding.observing import made_up
-from sfumato.sde.replace import Replacement
+from sfumato.sde.replace import replace
 from sfumato.sde.streams import StreamLayer
 from sfumato.training.defence import Defence
 from sfumato.validate import one_of
@@ -64,8 +64,8 @@ class DropIn(Defence):
         self.schedule()
 
     @abstractmethod
-    def swap(self, model: nn.Module, example: torch.Tensor) -> Replacement:
-        """The network with its blocks swapped; an example batch comes along."""
+    def solver(self) -> dict[str, Any]:
+        """What stands in place of a block: arguments of `sde.replace` besides those of all such defences."""
 
     def schedule(self) -> Schedule:
         """Of steps and noise while training."""
@@ -87,7 +87,14 @@ class DropIn(Defence):
         return ()
 
     def _prepared(self, model: nn.Module, example: torch.Tensor) -> nn.Module:
-        done = self.swap(model, example)
+        done = replace(
+            model,
+            self.where,
+            example=example,
+            schedule=self.schedule(),
+            convert_norm=self.convert_norm,
+            **self.solver(),
+        )
         if self.finetune == "all":
             return done.model
         blocks = done.blocks()

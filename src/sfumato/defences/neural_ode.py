@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import nn
+from typing import Any, ClassVar
 
 from sfumato.defences.drop_in import DropIn
 from sfumato.sde.integrate import Grid
 from sfumato.sde.integrators.choice import integrator_named
-from sfumato.sde.replace import Replacement, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +50,10 @@ class NeuralODE(DropIn):
         """Why its solver makes one example's loss depend on others, or ""."""
         return integrator_named(self.integrator).couples
 
-    def swap(self, model: nn.Module, example: torch.Tensor) -> Replacement:
-        return replace(
-            model,
-            self.where,
-            example=example,
-            steps=self.steps,
-            horizon=self.horizon,
-            integrator=self.integrator,
-            schedule=self.schedule(),
-            convert_norm=self.convert_norm,
-            checkpointed=self.checkpointed,
-        )
+    def solver(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "horizon": self.horizon,
+            "integrator": self.integrator,
+            "checkpointed": self.checkpointed,
+        }

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import nn
+from typing import Any, ClassVar
 
 from sfumato.defences.drop_in import DropIn
 from sfumato.defences.neural_ode import NeuralODE
@@ -15,7 +12,6 @@ from sfumato.sde.block import Schedule
 from sfumato.sde.diffusions.choice import diffusion_named
 from sfumato.sde.integrate import Grid
 from sfumato.sde.integrators.choice import integrator_named
-from sfumato.sde.replace import Replacement, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +66,13 @@ class NeuralSDE(DropIn):
     def schedule(self) -> Schedule:
         return Schedule(start=self.start, ramp=self.ramp)
 
-    def swap(self, model: nn.Module, example: torch.Tensor) -> Replacement:
-        return replace(
-            model,
-            self.where,
-            example=example,
-            steps=self.steps,
-            horizon=self.horizon,
-            integrator=self.integrator,
-            diffusion=self.diffusion,
-            sigma=self.sigma,
-            schedule=self.schedule(),
-            convert_norm=self.convert_norm,
-            noise_at_test=self.noise_at_test,
-            checkpointed=self.checkpointed,
-        )
+    def solver(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "horizon": self.horizon,
+            "integrator": self.integrator,
+            "diffusion": self.diffusion,
+            "sigma": self.sigma,
+            "noise_at_test": self.noise_at_test,
+            "checkpointed": self.checkpointed,
+        }

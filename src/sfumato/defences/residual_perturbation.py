@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import nn
+from typing import Any, ClassVar
 
 from sfumato.defences.drop_in import DropIn
 from sfumato.sde.block import Schedule
 from sfumato.sde.diffusions.choice import diffusion_named
-from sfumato.sde.replace import Replacement, replace
 from sfumato.validate import one_of
 
 STRATEGIES = ("additive", "multiplicative")
@@ -58,14 +54,6 @@ class ResidualPerturbation(DropIn):
     def schedule(self) -> Schedule:
         return Schedule(start=self.start, ramp=self.ramp)
 
-    def swap(self, model: nn.Module, example: torch.Tensor) -> Replacement:
-        return replace(
-            model,
-            self.where,
-            example=example,
-            steps=1,
-            diffusion=diffusion_named(self.strategy, self.sigma),
-            schedule=self.schedule(),
-            convert_norm=self.convert_norm,
-            noise_at_test=self.noise_at_test,
-        )
+    def solver(self) -> dict[str, Any]:
+        diffusion = diffusion_named(self.strategy, self.sigma)
+        return {"steps": 1, "diffusion": diffusion, "noise_at_test": self.noise_at_test}
