@@ -15,7 +15,8 @@ from sfumato.canonical import canonical_json
 from sfumato.models.mlp import MLP
 from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
-from sfumato.training.defence import Batch, Defence, chain, composed_loss, configured
+from sfumato.training.composition import composed_loss
+from sfumato.training.defence import Batch, Behind, Defence, chain, configured
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
 from sfumato.training.task import Task
@@ -170,7 +171,7 @@ def test_the_prepared_network_and_the_guarded_answers_keep_their_shape(defence):
     assert isinstance(model, nn.Module)
     logits = model(torch.rand(4, 6))
     assert logits.shape == (4, 3)
-    assert defence.guard(logits, Draws((1,))).shape == (4, 3)
+    assert defence.guard(logits, Draws((1,)), Behind(model, (6,))).shape == (4, 3)
 
 
 def test_the_configured_task_keeps_the_network_and_the_head(defence):

@@ -200,7 +200,8 @@ def _game(
 ) -> Game:
     predict = release.recipe.predictor(release.trained, population)
     game, seed = np.flatnonzero(population.rows_of(membership.in_game)), release.trained.seed
-    asked = ask(predict, release.recipe.defence, population, queries, seed, asked=game)
+    guards = release.trained.guards
+    asked = ask(predict, release.recipe.defence, population, queries, seed, asked=game, guards=guards)
     scalars = {key: {name: values[None] for name, values in table.items()} for key, table in asked.scalars.items()}
     target = Answers(population.label_array, asked.logits[None], scalars).with_base_statistics()
     return Game(

@@ -11,7 +11,7 @@ from sfumato.accounting.meter import Meter
 from sfumato.cli.options import TrainOptions
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
-from sfumato.training.defence import update_of
+from sfumato.training.composition import update_of
 from sfumato.training.recipe import Recipe
 
 

@@ -9,7 +9,8 @@ from sfumato.accounting.guarantee import Guarantee, guarantee
 from sfumato.data.population import Population
 from sfumato.defences.pretrained import Pretrained
 from sfumato.models.build import build_seeded
-from sfumato.training.defence import chain, configured, release_of, update_of
+from sfumato.training.composition import release_of, update_of
+from sfumato.training.defence import chain, configured
 from sfumato.training.preparation import foreseen
 from sfumato.training.recipe import AnyRecipe, Recipe
 

@@ -32,7 +32,7 @@ from sfumato.targets.asking import ask
 from sfumato.training.metrics import accuracy
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions
 from sfumato.training.recipe import Recipe
-from sfumato.training.trained import Trained
+from sfumato.training.trained import GUARD, Trained
 from sfumato.types import Bools
 from sfumato.validate import in_range
 
@@ -134,13 +134,14 @@ def _from_weights(place: Path, options: AuditOptions) -> tuple[RunConfig, Popula
     fields = {"standardise": False, **config.recipe.fields}  # weights from elsewhere hold no such layer
     config = replace(config, recipe=replace(config.recipe, fields=fields))
     state = read_weights(place)
+    guards = {name.removeprefix(GUARD): state.pop(name) for name in list(state) if name.startswith(GUARD)}
     population = open_population(config.data, config.audit.seed)
     members = read_members(Path(options.members), population)
     recipe = contenders(config, population)[0]
     if not isinstance(recipe, Recipe):
         raise UsageError("Expected the recipe of a network, got another.", remedy="Name it by `--recipe` or `--model`.")
     history = History((Event("training", "training elsewhere, which was not seen", int(members.sum())),))
-    trained = Trained(state=state, history=History(population.events) + history, seed=0)
+    trained = Trained(state=state, history=History(population.events) + history, seed=0, guards=guards)
     _check_fits(recipe, trained, population)
     return config, population, Release(recipe, trained, members, name=place.stem)
 

@@ -121,7 +121,7 @@ def requery(job: TrainJob, queries: Sequence[QuerySet], store: Store) -> None:
 
 def _answers(job: TrainJob, trained: Trained, queries: Sequence[QuerySet]) -> Asked:
     predict = job.recipe.predictor(trained, job.population)
-    return ask(predict, job.recipe.defence, job.population, queries, job.seed, asked=job.asked)
+    return ask(predict, job.recipe.defence, job.population, queries, job.seed, asked=job.asked, guards=trained.guards)
 
 
 @contextmanager

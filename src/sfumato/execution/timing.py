@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sfumato.errors import UsageError
 from sfumato.execution.bundles import Bundle
-from sfumato.training.loop import time_steps
 from sfumato.training.preparation import Assignment, LoopOptions
 from sfumato.training.recipe import Recipe
+from sfumato.training.train import time_steps
 
 
 class Timing(NamedTuple):

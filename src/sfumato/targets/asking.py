@@ -6,7 +6,7 @@ gets the same answer whoever executes it, and the answers of 16 repeats are the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -21,9 +21,11 @@ from sfumato.sde.streams import random_layers, set_noise
 from sfumato.targets.answers import scalar_names
 from sfumato.targets.averages import Averages
 from sfumato.targets.gradients import gradient_norms
+from sfumato.targets.guards import behind_guards
 from sfumato.targets.queries import BASE, QuerySet, families
 from sfumato.training.augment import apply_variant, query_variants
-from sfumato.training.defence import Defence, chain
+from sfumato.training.composition import guarded
+from sfumato.training.defence import Defence
 from sfumato.training.draws import Draws
 from sfumato.training.recipe import ModulePredict
 from sfumato.training.trained import Predict
@@ -56,6 +58,7 @@ def ask(
     seed: int,
     *,
     asked: Rows | None = None,
+    guards: Mapping[str, torch.Tensor] | None = None,
 ) -> Asked:
     """Query one model with every record of a population.
 
@@ -66,13 +69,14 @@ def ask(
         queries: query sets besides the base query.
         seed: of the model; its noise, and guards that answer at random, draw from its streams.
         asked: int64 [k], the records in the game, for query sets of that scope.
+        guards: what fitted guards keep (`Trained.guards`).
 
     Raises:
         UsageError: if such a query set is given without them.
         SfumatoError: if an answer is not finite.
     """
     _assert_eval(predict)
-    target = _Target(predict, defence, population, seed)
+    target = _Target(predict, defence, population, seed, guards or {})
     everyone = np.arange(len(population))
     try:
         scalars: dict[str, dict[str, Floats]] = {}
@@ -99,6 +103,7 @@ class _Target:
     defence: Defence
     population: Population
     seed: int
+    guards: Mapping[str, torch.Tensor]
 
     @property
     def network(self) -> nn.Module | None:
@@ -124,7 +129,7 @@ class _Target:
 
     @property
     def _guarded(self) -> bool:
-        return any(type(part).guard is not Defence.guard for part in chain(self.defence))
+        return bool(guarded(self.defence))
 
     def answers(self, queries: QuerySet) -> bool:
         """Whether such queries can be put to it."""
@@ -157,9 +162,10 @@ class _Target:
             set_noise(self.network, self._draws(queries, variant, repeat, start), queries.noise)
         with torch.no_grad():
             logits = asked.predict(asked.x)
-            for part in reversed(chain(self.defence)) if not queries.white_box else ():
+            if not queries.white_box:
                 streams = Draws((self.seed,), ("guard",))
-                logits = part.guard(logits, streams.at(part.name, queries.augmentation, variant, repeat, start))
+                at = (queries.augmentation, variant, repeat, start)
+                logits = behind_guards(self.defence, self.predict, self._shape, self.guards, streams, at)(logits)
         return _finite(np.asarray(logits, dtype=np.float32))
 
     def gradient(self, x: torch.Tensor, rows: Rows) -> Floats:
@@ -168,6 +174,10 @@ class _Target:
         set_noise(self.network, None, "off")
         predict = self.predict if isinstance(self.predict, ModulePredict) else ModulePredict(self.network)
         return _finite(gradient_norms(predict, x, torch.from_numpy(self.population.label_array[rows])).numpy())
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.population.records.shape
 
     def release(self) -> None:
         """Leave the network without our streams."""

@@ -1,8 +1,8 @@
-"""What a defence is: up to ten parts, each of them optional, each written once per method.
+"""What a defence is: a few parts, each of them optional, each written once per method.
 
-    configure the task · prepare the model · transform the batch · per-example loss · update · what came earlier ·
-    stages before the first step, with a layer they fit · release of the records in place of themselves ·
-    guard on answers
+    configure the task · prepare the model · transform the batch · objective or per-example loss, with parameters of its
+    own · update · a course of several trainings in place of one · what came earlier · stages before the first step,
+    with a layer they fit · release of the records in place of themselves · guard on answers
 
 A defence wraps an inner one, part by part. It never runs an attack.
 """
@@ -10,9 +10,9 @@ A defence wraps an inner one, part by part. It never runs an attack.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -20,12 +20,18 @@ from torch import nn
 from sfumato.accounting.history import History
 from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.data.population import Population
-from sfumato.errors import NotPrivateError, UsageError
+from sfumato.errors import UsageError
 from sfumato.private.noise.source import NoiseSource
 from sfumato.private.plan import Plan
 from sfumato.private.release import Release
 from sfumato.training.draws import Draws
+from sfumato.training.extras import Extra
+from sfumato.training.seen import Objective, Seen
 from sfumato.training.task import Task
+from sfumato.validate import in_range, positive
+
+if TYPE_CHECKING:  # a workshop is made of trainings, which are made of defences
+    from sfumato.training.workshop import Workshop
 
 PerExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -39,6 +45,21 @@ class Batch(NamedTuple):
 
     x: torch.Tensor
     targets: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Behind:
+    """What stands behind a guard on answers.
+
+    Args:
+        predict: answers of the network and of the guards further inside, float32 [b, *shape] to [b, classes].
+        shape: of one record.
+        state: what `Defence.fit_guard` returned; empty for a guard that is not fitted.
+    """
+
+    predict: Callable[[torch.Tensor], torch.Tensor]
+    shape: tuple[int, ...]
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +80,10 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     summary: ClassVar[str] = ""
 
     couples: ClassVar[str] = ""  # why its parts make one example's loss depend on others, or ""
+    reconstruction: ClassVar[str] = ""  # what is not known of the published method, for one that is rebuilt; or ""
+    needs_features: ClassVar[bool] = False  # whether `objective` reads `Seen.features`
+    branches: ClassVar[tuple[str, ...]] = ()  # of the objective, as it counts them; one that is never taken is told of
+    hosts_update: ClassVar[bool] = False  # whether a private update may run inside its course
 
     inner: Defence | None = None
 
@@ -100,6 +125,51 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
             [rows], one value per example, which no other example influences.
         """
         return inner(outputs, targets)
+
+    def objective(self, seen: Seen, inner: Objective) -> torch.Tensor:
+        """What is minimised, row by row: for a loss that looks at more than outputs and labels.
+
+        A value that concerns the whole batch is given to each row (`Seen.mean`); its parts must then say in `couples`
+        that they make examples depend on each other.
+
+        Args:
+            seen: the pass. Other rows belong to other models of a stack, and to other examples.
+            inner: the objective of the inner defence, or of the task.
+
+        Returns:
+            [rows]; the mean over a model's rows is minimised.
+        """
+        return self.loss(seen.outputs, seen.targets, lambda outputs, targets: inner(seen.having(outputs, targets)))
+
+    def extra(self, features: int, classes: int) -> Extra | None:
+        """Parameters of the objective's own with their optimiser, or None.
+
+        Drawn from torch's global generator, which the caller seeds. They are `Seen.extras[name]` for the objective.
+
+        Args:
+            features: of the last hidden layer.
+            classes: of the population.
+        """
+        return None
+
+    def course(self, workshop: Workshop) -> nn.Module:
+        """Several trainings in place of one (a teacher and a student, sub-models, rewinding). Overridden or not there.
+
+        It claims the update: no other part of the chain may have a course, and a private update fits inside only where
+        `hosts_update` says so. Objective, batch and network are those of the whole chain wherever the workshop trains.
+
+        Args:
+            workshop: rows, streams, trainings that resume, and the notebook of what is read.
+
+        Returns:
+            The network that is released, with the layers that `Workshop.network` gives.
+        """
+        raise UsageError(f"Expected a part with a course of its own, got {self.name}, which has no `course`.")
+
+    @property
+    def trainings(self) -> float:
+        """What its course costs, about, in ordinary trainings of the same task; for plans."""
+        return 1.0
 
     def plan(self, population: Population, alongside: Sequence[Mechanism] = ()) -> Plan | None:
         """The private update that replaces the ordinary one, or None. Only one part of a chain may claim the update.
@@ -174,9 +244,39 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """What private records were read for before the training that this defence is part of (given weights)."""
         return History()
 
-    def guard(self, logits: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def guard(self, logits: torch.Tensor, draws: Draws, behind: Behind) -> torch.Tensor:
         """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""
         return logits
+
+    def fit_guard(self, workshop: Workshop, network: nn.Module) -> dict[str, torch.Tensor]:
+        """Fit the guard to the trained network. Overridden or not there.
+
+        Args:
+            workshop: of the training that has just ended; what it reads of the records is noted there.
+            network: as it is released, in eval mode.
+
+        Returns:
+            Tensors that are kept with the weights, and handed to `guard` as `Behind.state`.
+        """
+        raise UsageError(f"Expected a part with a guard to fit, got {self.name}, which has no `fit_guard`.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceDefence(Defence):
+    """A defence that needs records which its network is not fitted to (reference, validation or distillation data).
+
+    They are taken from each model's own training set: it has so many fewer records to learn from, and the records set
+    aside are private, too. An audit tells their privacy apart from that of the others.
+
+    Args:
+        reference_fraction: share of the units of each training set that is set aside, in (0, 0.9].
+    """
+
+    reference_fraction: float = 0.3
+
+    def __post_init__(self) -> None:
+        positive("reference_fraction", self.reference_fraction)
+        in_range("reference_fraction", self.reference_fraction, 0, 0.9)
 
 
 D = TypeVar("D", bound=Defence)
@@ -197,80 +297,3 @@ def configured(defence: Defence, task: Task) -> Task:
     for part in reversed(chain(defence)):
         task = part.configure(task)
     return task
-
-
-def composed_loss(defence: Defence, base: PerExampleLoss) -> PerExampleLoss:
-    """The per-example loss of the whole chain over the task's own."""
-    loss = base
-    for part in reversed(chain(defence)):
-        loss = _wrap(part, loss)
-    return loss
-
-
-def earlier_of(defence: Defence) -> History:
-    """The earlier history of the whole chain, innermost first."""
-    history = History()
-    for part in reversed(chain(defence)):
-        history += part.earlier()
-    return history
-
-
-def update_of(defence: Defence, population: Population) -> Plan | None:
-    """The private update of the chain, or None for the ordinary one.
-
-    Raises:
-        UsageError: if two parts claim the update.
-        NotPrivateError: if a part of the chain makes one example's loss depend on others under a private update, or
-            has released the records before it.
-    """
-    parts = chain(defence)
-    claims = [(part, plan) for part in parts if (plan := part.plan(population)) is not None]
-    if len(claims) > 1:
-        raise UsageError(
-            f"Expected one claim on the update, got {' and '.join(part.name for part, _ in claims)}.",
-            remedy="Keep one of them.",
-        )
-    if not claims:
-        return None
-    for part in parts:
-        if part.couples:
-            raise NotPrivateError(
-                f"Expected each example to have its own loss under {claims[0][0].name}, got {part.name}: "
-                f"{part.couples}.",
-                remedy=f"Leave {part.name} out.",
-            )
-        if part.release(population) is not None:
-            raise NotPrivateError(
-                f"Expected one claim of privacy, got {part.name}, which releases the records once, and "
-                f"{claims[0][0].name}, whose noise would protect what was released already.",
-                remedy=f"Leave one of them out: behind {part.name} any ordinary training keeps the guarantee.",
-            )
-    claimed, plan = claims[0]
-    stages = tuple(mechanism for part in parts for mechanism in part.stages(plan))
-    return claimed.plan(population, stages) if stages else plan
-
-
-class Releasing(NamedTuple):
-    """A release, and the part of the defence that makes it."""
-
-    release: Release
-    part: Defence
-
-
-def release_of(defence: Defence, population: Population) -> Releasing | None:
-    """What the chain releases in place of the training records, or None.
-
-    Raises:
-        UsageError: if two parts release them.
-    """
-    found = [Releasing(made, part) for part in chain(defence) if (made := part.release(population)) is not None]
-    if len(found) > 1:
-        raise UsageError(
-            f"Expected one release of the records, got {' and '.join(each.part.name for each in found)}.",
-            remedy="Keep one of them.",
-        )
-    return found[0] if found else None
-
-
-def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:
-    return lambda outputs, targets: part.loss(outputs, targets, inner)

@@ -9,91 +9,94 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from sfumato.data.population import Population
 from sfumato.errors import SfumatoError
 from sfumato.sde.streams import set_noise, set_progress
 from sfumato.training.augment import augment
-from sfumato.training.defence import Batch, Defence, chain, configured, update_of
+from sfumato.training.defence import Batch, chain
 from sfumato.training.draws import Draws
-from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
-from sfumato.training.private_loop import time_private_steps, train_privately
-from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
-from sfumato.training.task import Task
+from sfumato.training.extras import features_of
+from sfumato.training.preparation import Epoch, LoopOptions, Prepared
+from sfumato.training.seen import Seen, Tally
+from sfumato.training.steps import (
+    Swap,
+    add_l1,
+    optimizer_of,
+    optimizer_tensors,
+    put_back,
+    rate_factor,
+    restore_optimizer,
+    tensors_of,
+)
 from sfumato.training.trained import Trained
 from sfumato.training.validation import validation_losses
 
 
-def train(
-    task: Task, defence: Defence, population: Population, work: Sequence[Assignment], options: LoopOptions
-) -> list[Trained]:
-    """Train one model for each assignment, side by side.
+class Step(NamedTuple):
+    """One step of one model, after its forward pass.
 
     Args:
-        task: before the defence has configured it.
-        defence: its parts apply outermost first.
-        population: all records.
-        work: one entry per model; with several, all training sets must have one size after the validation split.
+        network: in train mode.
+        rows: int64 [batch], of the records.
+        batch: what the network was given.
+        seen: the pass.
+        draws: streams of this step.
+        done: share of the training that lies behind, in [0, 1).
+    """
+
+    network: nn.Module
+    rows: torch.Tensor
+    batch: Batch
+    seen: Seen
+    draws: Draws
+    done: float
+
+
+@dataclass(frozen=True, eq=False)
+class Hooks:
+    """What a course changes in the steps of one model.
+
+    Args:
+        backward: leaves a gradient in each parameter of the network and returns the loss; in place of the mean of the
+            objective.
+        before: called ahead of each step with its rows and streams (an inner attacker's own steps).
+        kept: modules and optimisers of the hooks' own, by name: they go into checkpoints.
+    """
+
+    backward: Callable[[Step], torch.Tensor] | None = None
+    before: Callable[[torch.Tensor, Draws, float], None] | None = None
+    kept: Mapping[str, nn.Module | torch.optim.Optimizer] = field(default_factory=dict)
+
+
+class Training:
+    """The state that changes: weights, optimiser, average, best weights so far.
+
+    Args:
+        run: what is fixed.
         options: see `LoopOptions`.
-
-    Raises:
-        UnsupportedModel: if several models cannot be stacked exactly; train them one by one then.
-        SfumatoError: if the loss stops being finite.
+        hooks: of a course; for one model at a time.
     """
-    task = configured(defence, task)
-    plan = update_of(defence, population)
-    if plan is not None:
-        return train_privately(task, defence, plan, population, work, options)
-    return _Training(prepare(task, defence, population, work, options), options).finish()
 
-
-def time_steps(
-    task: Task,
-    defence: Defence,
-    population: Population,
-    work: Sequence[Assignment],
-    options: LoopOptions,
-    budget: float,
-) -> StepTimes:
-    """What a training costs: its set-up, and a few real steps that are thrown away.
-
-    Args:
-        task: as for `train`, like the next four.
-        defence: its parts apply outermost first.
-        population: all records.
-        work: one entry per model.
-        options: see `LoopOptions`; the checkpoint is not touched.
-        budget: seconds after which no further step is begun; one step to warm up and two timed ones always run.
-
-    Raises:
-        UnsupportedModel: as for `train`.
-    """
-    start = time.perf_counter()
-    task = configured(defence, task)
-    plan = update_of(defence, population)
-    if plan is not None:
-        return time_private_steps(task, defence, plan, population, work, options, budget)
-    run = prepare(task, defence, population, work, options)
-    training = _Training(run, options)
-    setup = time.perf_counter() - start
-    return StepTimes(setup, training.median_step(start + setup + budget), training.steps, run.task.epochs)
-
-
-class _Training:
-    """The state that changes: weights, optimiser, average, best weights so far."""
-
-    def __init__(self, run: Prepared, options: LoopOptions) -> None:
-        self.run, self.options = run, options
+    def __init__(self, run: Prepared, options: LoopOptions, hooks: Hooks | None = None) -> None:
+        self.run, self.options, self.hooks = run, options, hooks or Hooks()
         self.parameters = [p for p in run.stack.module.parameters() if p.requires_grad]
         self.optimizer = optimizer_of(run.task.optimizer, self.parameters)
+        self.extras = {name: extra.module.train() for name, extra in run.extras.items()}
+        self.extra_optimizers = {
+            name: optimizer_of(extra.optimizer, list(extra.module.parameters())) for name, extra in run.extras.items()
+        }
+        self.tally = Tally(run.stack.models)
         self.average = [p.detach().clone() for p in self.parameters] if run.task.ema is not None else []
         self.best: list[dict[str, torch.Tensor] | None] = [None] * run.stack.models
         self.best_loss = [math.inf] * run.stack.models
         self.best_epoch = [0] * run.stack.models
-        self.epoch = 0
+        self.epoch, self.done = 0, 0.0
 
     def finish(self) -> list[Trained]:
         """Train to the end, from the checkpoint if there is one."""
@@ -147,28 +150,51 @@ class _Training:
 
     def _step(self, rows: torch.Tensor, draws: Draws) -> torch.Tensor:
         run = self.run
+        if self.hooks.before is not None:
+            self.hooks.before(rows[0], draws.at("before"), self.done)
         flat = rows.reshape(-1)
         x = augment(run.x.index_select(0, flat), run.task.augmentation, draws.at("augment"))
         batch = Batch(x, run.targets.index_select(0, flat))
         for depth, part in enumerate(chain(run.defence)):
             batch = part.transform(batch, draws.at("transform", depth, part.name))
         set_noise(run.stack.module, draws.at("layers"))
-        losses = run.loss(run.stack.module(batch.x), batch.targets)
-        loss = losses.reshape(rows.shape[0], -1).mean(dim=1).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        for optimizer in (self.optimizer, *self.extra_optimizers.values()):
+            optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(rows, batch, draws)
+        add_l1(self.parameters, run.task.optimizer.l1)
+        for optimizer in (self.optimizer, *self.extra_optimizers.values()):
+            optimizer.step()
         if self.average:
             with torch.no_grad():
                 for average, parameter in zip(self.average, self.parameters, strict=True):
                     average.lerp_(parameter, 1 - (run.task.ema or 0.0))
         return loss.detach()
 
+    def _backward(self, rows: torch.Tensor, batch: Batch, draws: Draws) -> torch.Tensor:
+        """Leave the gradients in place; the loss, summed over the models."""
+        seen = self._seen(batch)
+        if self.hooks.backward is not None:
+            return self.hooks.backward(Step(self.run.stack.module, rows[0], batch, seen, draws, self.done))
+        loss = self.run.objective(seen).reshape(rows.shape[0], -1).mean(dim=1).sum()
+        loss.backward()
+        return loss
+
+    def _seen(self, batch: Batch) -> Seen:
+        run = self.run
+        made = Seen(
+            torch.empty(0), batch.targets, None, self.extras, self.epoch, run.task.epochs, run.stack.models, self.tally
+        )
+        if not run.needs_features:
+            return replace(made, outputs=run.stack.module(batch.x))
+        with features_of(run.stack.module) as taken:
+            outputs = run.stack.module(batch.x)
+        return replace(made, outputs=outputs, features=taken.last())
+
     def _set_rate(self, step: int, steps: int) -> None:
         task = self.run.task
-        done = (self.epoch + step / steps) / task.epochs
-        set_progress(self.run.stack.module, done)
-        factor = rate_factor(task, done)
+        self.done = (self.epoch + step / steps) / task.epochs
+        set_progress(self.run.stack.module, self.done)
+        factor = rate_factor(task, self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = task.optimizer.lr * factor
 
@@ -217,6 +243,7 @@ class _Training:
                 seconds=seconds / run.stack.models,
                 stacked_with=run.stack.models,
                 kernels=dict(run.stack.kernels),
+                tallies=self.tally.of(m),
             )
             for m, view in enumerate(run.views)
         ]
@@ -224,9 +251,12 @@ class _Training:
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"state.{k}": v for k, v in self.run.stack.module.state_dict().items()}
         tensors |= {f"average.{i}": value for i, value in enumerate(self.average)} | dict(self.run.kept)
-        for index, parameter in enumerate(self.parameters):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}
+        tensors |= optimizer_tensors("optimizer.", self.optimizer)
+        for name, module in self.extras.items():
+            tensors |= {f"extra.{name}.{k}": v for k, v in module.state_dict().items()}
+            tensors |= optimizer_tensors(f"extra optimizer.{name}.", self.extra_optimizers[name])
+        tensors |= tensors_of(self.hooks.kept)
+        tensors |= {f"tally.{branch}": steps for branch, steps in self.tally.steps.items()}
         for model, state in enumerate(self.best):
             tensors |= {f"best.{model}.{k}": v for k, v in (state or {}).items()}
         return tensors
@@ -241,11 +271,12 @@ class _Training:
         module = self.run.stack.module
         module.load_state_dict({k: saved.tensors[f"state.{k}"] for k in module.state_dict()})
         self.average = [saved.tensors[f"average.{i}"] for i in range(len(self.average))]
-        for index, parameter in enumerate(self.parameters):
-            prefix = f"optimizer.{index}."
-            state = {k[len(prefix) :]: v for k, v in saved.tensors.items() if k.startswith(prefix)}
-            if state:
-                self.optimizer.state[parameter] = state
+        restore_optimizer("optimizer.", self.optimizer, saved.tensors)
+        for name, module in self.extras.items():
+            module.load_state_dict({k: saved.tensors[f"extra.{name}.{k}"] for k in module.state_dict()})
+            restore_optimizer(f"extra optimizer.{name}.", self.extra_optimizers[name], saved.tensors)
+        put_back(self.hooks.kept, saved.tensors)
+        self.tally.steps = {k.removeprefix("tally."): v for k, v in saved.tensors.items() if k.startswith("tally.")}
         self.epoch = int(saved.numbers["epoch"][0])
         self.best_loss = saved.numbers["best_loss"]
         self.best_epoch = [int(epoch) for epoch in saved.numbers["best_epoch"]]

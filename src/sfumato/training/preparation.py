@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,20 +13,33 @@ from torch import nn
 from sfumato.accounting.history import Event, History
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView
-from sfumato.errors import SfumatoError, UnsupportedModel
+from sfumato.errors import NotPrivateError, UnsupportedModel, UsageError
 from sfumato.models.build import build_seeded
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
 from sfumato.private.plan import Plan
 from sfumato.private.session import Charge
+from sfumato.seeding import derive
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Defence, PerExampleLoss, Releasing, chain, composed_loss, earlier_of, release_of
+from sfumato.training.composition import (
+    Releasing,
+    composed_objective,
+    course_of,
+    earlier_of,
+    fitted_guards,
+    reference_share,
+    release_of,
+)
+from sfumato.training.defence import Defence, chain
 from sfumato.training.draws import Draws
+from sfumato.training.extras import Extra, feature_size
 from sfumato.training.features import Inputs, input_shape
 from sfumato.training.fronts import behind, fitted_front, front_of, public_front, refuse_uncharged, stage_events
 from sfumato.training.losses import task_loss
 from sfumato.training.releases import Arrays, only_released, refuse_charge, release_events
 from sfumato.training.scaling import public_scaling
+from sfumato.training.seen import Objective
+from sfumato.training.splitting import split_rows
 from sfumato.training.stacking import ModelStack, build_stack
 from sfumato.training.task import Task
 
@@ -78,12 +91,13 @@ class Prepared:
 
     `x` are inputs of the networks of the stack: behind fixed features, and behind `front`, which is not in the stack.
     Where the defence releases the records, `x` and `targets` are what was released, and nothing else. `kept` are
-    tensors that a checkpoint must hold, because a training that goes on cannot make them again.
+    tensors that a checkpoint must hold, because a training that goes on cannot make them again. `extras` are the
+    parameters of the objective's own, by the name of the part.
     """
 
     task: Task
     defence: Defence
-    loss: PerExampleLoss
+    objective: Objective
     stack: ModelStack
     draws: Draws
     x: torch.Tensor
@@ -91,8 +105,15 @@ class Prepared:
     fit_rows: torch.Tensor
     validation_rows: torch.Tensor
     views: Sequence[PrivateView]
+    reference_rows: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 0, dtype=torch.int64))
     front: nn.Module | None = None
     kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Extra] = field(default_factory=dict)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the objective reads features of the last hidden layer."""
+        return any(part.needs_features for part in chain(self.defence))
 
     def state(self, model: int) -> dict[str, torch.Tensor]:
         """The state of one model of the stack as `assemble` builds it: with the fitted layer in front, if any."""
@@ -131,7 +152,9 @@ def prepare(
         view.history = earlier + view.history
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
     releasing = release_of(defence, population) if plan is None else None
-    fit, validation = _split_rows(task, views, draws)
+    _refuse_several(defence, work)
+    _refuse_released_course(defence, releasing)
+    fit, validation, reference = split_rows(task, reference_share(defence), views, draws)
     _note_reads(views, task, defence, plan, releasing, options)
     inputs = Inputs(population, task.features)
     front = front_of(defence, inputs.shape)
@@ -147,7 +170,8 @@ def prepare(
         arrays = only_released(
             releasing, arrays, population, draws.seeds, release=options.release, checkpoint=options.checkpoint
         )
-    return _stacked(task, defence, arrays, behind(front, inputs.shape), draws, views, fitted, options)
+    made = _stacked(task, defence, arrays, behind(front, inputs.shape), draws, views, fitted, options)
+    return replace(made, reference_rows=reference)
 
 
 def _stacked(
@@ -162,17 +186,67 @@ def _stacked(
 ) -> Prepared:
     """Build the networks for inputs of this shape, and stack them."""
     x, fit, classes = arrays.x, arrays.fit_rows, arrays.targets.shape[1]
-    networks = [_network(task, defence, shape, classes, seed).to(options.dtype) for seed in draws.seeds]
+    networks = [network_of(task, defence, shape, classes, seed).to(options.dtype) for seed in draws.seeds]
     if task.standardise:
         for network, rows in zip(networks, fit, strict=True):
             _fit_standardise(network, x[rows])
     stack = build_stack(networks, x[fit[0, : task.batch_size]], draws, options.kernels)
     if options.on_kernels is not None and stack.kernels:
         options.on_kernels(dict(stack.kernels))
+    objective = composed_objective(defence, task_loss(task.head))
+    extras = extras_of(defence, stack.module, shape, classes, draws.seeds[0], options.dtype)
     return Prepared(
-        task, defence, composed_loss(defence, task_loss(task.head)), stack, draws, x, arrays.targets, fit,
-        arrays.validation_rows, views, front, arrays.kept,
+        task, defence, objective, stack, draws, x, arrays.targets, fit, arrays.validation_rows, views,
+        front=front, kept=arrays.kept, extras=extras,
     )  # fmt: skip
+
+
+def extras_of(
+    defence: Defence, network: nn.Module, shape: tuple[int, ...], classes: int, seed: int, dtype: torch.dtype
+) -> dict[str, Extra]:
+    """The extra parameters of all parts, by the name of the part, drawn from the model's stream "extra".
+
+    Args:
+        defence: of the training.
+        network: of one model; run once for the number of its features.
+        shape: of one of its inputs.
+        classes: of the population.
+        seed: of the model.
+        dtype: of the training.
+    """
+    found: dict[str, Extra] = {}
+    for part in chain(defence):
+        if type(part).extra is Defence.extra:
+            continue
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(seed, "extra", part.name))
+            extra = part.extra(feature_size(network, shape), classes)
+        if extra is not None and part.name in found:
+            raise UsageError(f"Expected each part with parameters of its own once, got {part.name} twice.")
+        found |= {} if extra is None else {part.name: Extra(extra.module.to(dtype), extra.optimizer)}
+    return found
+
+
+def _refuse_several(defence: Defence, work: Sequence[Assignment]) -> None:
+    """Courses, guards that are fitted, features and extra parameters are for one model at a time."""
+    parts = [p for p in chain(defence) if p.needs_features or type(p).extra is not Defence.extra]
+    parts += [p for p in (course_of(defence), *fitted_guards(defence)) if p is not None]
+    if len(work) > 1 and parts:
+        raise UnsupportedModel(
+            f"Expected one model at a time with {parts[0].name}, got {len(work)}.",
+            remedy="These models are trained one by one instead.",
+        )
+
+
+def _refuse_released_course(defence: Defence, releasing: Releasing | None) -> None:
+    part, guards = course_of(defence), fitted_guards(defence)
+    other = part or (guards[0] if guards else None)
+    if releasing is not None and other is not None:
+        raise NotPrivateError(
+            f"Expected nothing to read the records behind {releasing.part.name}, got {other.name}, which reads them "
+            "in a way of its own.",
+            remedy=f"Leave {other.name} out.",
+        )
 
 
 def _note_reads(
@@ -217,8 +291,14 @@ def reads(
     if releasing is not None:
         return release_events(releasing, records, audit_only=audit_only)
     others = [Event("training", purpose, records) for purpose in other_reads(task)]
+    guards = [f"{part.name}: guard fitted to the answers on the training records" for part in fitted_guards(defence)]
+    others += [Event("training", purpose, records) for purpose in guards]
+    course = course_of(defence)
     if plan is None:
-        return [Event("training", f"ordinary training, up to {task.epochs} epochs", records), *others]
+        how = "" if course is None else f", in the course of {course.name}"
+        return [Event("training", f"ordinary training, up to {task.epochs} epochs{how}", records), *others]
+    if course is not None:  # what is read before the private steps protects nobody
+        others.insert(0, Event("training", f"{course.name}: ordinary steps beside the private ones", records))
     steps = Event("training", f"DP-SGD, {plan.steps} steps", records, plan.mechanism(audit_only=audit_only))
     return [*stage_events(defence, plan, records, audit_only=audit_only), steps, *others]
 
@@ -257,12 +337,20 @@ def assemble(task: Task, defence: Defence, shape: tuple[int, ...], classes: int,
     """
     shape = input_shape(task.features, shape)
     front = front_of(defence, shape)
-    network = _network(task, defence, behind(front, shape), classes, seed)
+    network = network_of(task, defence, behind(front, shape), classes, seed)
     return network if front is None else nn.Sequential(front.layer, network)
 
 
-def _network(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """The network that is trained: the family's own, prepared by the defence, standardised inputs in front if asked."""
+def network_of(task: Task, defence: Defence, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """The network that is trained: the family's own, prepared by the defence, standardised inputs in front if asked.
+
+    Args:
+        task: as the defence has configured it.
+        defence: of the training.
+        shape: of one input of the network.
+        classes: of the population.
+        seed: of the model.
+    """
     if task.head == "binary" and classes != 2:
         raise UnsupportedModel(
             f"Expected two classes for the one-logit binary head, got {classes}.", remedy='Use head="multiclass".'
@@ -277,31 +365,6 @@ def _network(task: Task, defence: Defence, shape: tuple[int, ...], classes: int,
     elif task.scaling is not None:
         network = nn.Sequential(*public_scaling(task.scaling, shape[0]), network)
     return network
-
-
-def _split_rows(task: Task, views: Sequence[PrivateView], draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to fit on and rows to validate on, [M, k] and [M, v]; a validation split never cuts a unit."""
-    fit, validation = [], []
-    for view, seed in zip(views, draws.seeds, strict=True):
-        units = np.unique(view.units)
-        order = Draws((seed,), draws.path).permutation("validation", len(units))[0].numpy()
-        held_out = units[order[: round(task.validation_fraction * len(units))]]
-        mask = np.isin(view.units, held_out)
-        fit.append(view.rows[~mask])
-        validation.append(view.rows[mask])
-    sizes = {len(rows) for rows in fit} | {-1 - len(rows) for rows in validation}
-    if len(sizes) != 2:
-        raise UnsupportedModel(
-            f"Expected training sets of one size in a stack, got {sorted({len(rows) for rows in fit})} records.",
-            remedy="These models are trained one by one instead.",
-        )
-    if min(len(rows) for rows in fit) == 0 or (task.patience is not None and min(map(len, validation)) == 0):
-        raise SfumatoError(
-            f"Expected at least one unit to train on and, for early stopping, one to validate on, got {len(views[0])} "
-            "records in all.",
-            remedy="Use more records, or another `validation_fraction`.",
-        )
-    return torch.from_numpy(np.stack(fit)), torch.from_numpy(np.stack(validation))
 
 
 def _fit_standardise(network: nn.Module, x: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ import statistics
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -23,9 +24,19 @@ from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
 from sfumato.training.draws import Draws
+from sfumato.training.extras import WithExtras, features_of
 from sfumato.training.fronts import SAVED
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
-from sfumato.training.steps import StepTimes, Swap, optimizer_of, rate_factor
+from sfumato.training.seen import Seen
+from sfumato.training.steps import (
+    StepTimes,
+    Swap,
+    add_l1,
+    optimizer_of,
+    optimizer_tensors,
+    rate_factor,
+    restore_optimizer,
+)
 from sfumato.training.task import Task
 from sfumato.training.trained import Trained
 from sfumato.training.validation import validation_losses
@@ -81,13 +92,13 @@ def _prepared(
     population: Population,
     work: Sequence[Assignment],
     options: LoopOptions,
-) -> _PrivateTraining:
+) -> PrivateTraining:
     if len(work) != 1:
         raise UnsupportedModel(
             f"Expected one model at a time under a private update, got {len(work)}.",
             remedy="These models are trained one by one instead.",
         )
-    return _PrivateTraining(prepare(task, defence, population, work, options, plan=plan), plan, options)
+    return PrivateTraining(prepare(task, defence, population, work, options, plan=plan), plan, options)
 
 
 class _Records:
@@ -132,13 +143,16 @@ class _Records:
         return batch.x, batch.targets
 
 
-class _PrivateTraining:
+class PrivateTraining:
     """The state that changes: weights, optimiser, average, session."""
 
     def __init__(self, run: Prepared, plan: Plan, options: LoopOptions) -> None:
         self.run, self.plan, self.options = run, plan, options
-        self.module = run.stack.module
-        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.module = WithExtras(run.stack.module, run.extras) if run.extras else run.stack.module
+        self.parameters = [p for p in run.stack.module.parameters() if p.requires_grad]
+        self.extra_optimizers = {
+            name: optimizer_of(extra.optimizer, list(extra.module.parameters())) for name, extra in run.extras.items()
+        }
         self.optimizer = optimizer_of(run.task.optimizer, self.parameters)
         self.average = [p.detach().clone() for p in self.parameters] if run.task.ema is not None else []
         self.records = _Records(run, secrets.randbits(63) if options.release else None)
@@ -160,8 +174,16 @@ class _PrivateTraining:
         )
 
     def _losses(self, module: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        run = self.run
         set_noise(module, self.records.for_layers(alone=self.session.method == "loop"))
-        return self.run.loss(module(x), targets)
+        extras = {name: extra.module for name, extra in run.extras.items()}
+        epochs = math.ceil(self.plan.steps / self.steps_per_epoch)
+        seen = Seen(torch.empty(0), targets, None, extras, self.session.steps_taken // self.steps_per_epoch, epochs)
+        if not run.needs_features:
+            return run.objective(replace(seen, outputs=module(x)))
+        with features_of(run.stack.module) as taken:
+            outputs = module(x)
+        return run.objective(replace(seen, outputs=outputs, features=taken.last()))
 
     def finish(self) -> Trained:
         """Train to the last step, from the checkpoint if there is one."""
@@ -184,7 +206,9 @@ class _PrivateTraining:
         facts = self.session.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.task.optimizer.lr * rate_factor(self.run.task, step / self.plan.steps)
-        self.optimizer.step()
+        add_l1(self.parameters, self.run.task.optimizer.l1)
+        for optimizer in (self.optimizer, *self.extra_optimizers.values()):
+            optimizer.step()
         with torch.no_grad():
             for average, parameter in zip(self.average, self.parameters, strict=False):
                 average.lerp_(parameter, 1 - (self.run.task.ema or 0.0))
@@ -248,9 +272,9 @@ class _PrivateTraining:
         tensors |= {f"average.{i}": value for i, value in enumerate(self.average)}
         if self.run.front is not None:
             tensors |= {f"{SAVED}{name}": value for name, value in self.run.front.state_dict().items()}
-        for index, parameter in enumerate(self.parameters):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors |= {f"optimizer.{index}.{key}": value} if isinstance(value, torch.Tensor) else {}
+        tensors |= optimizer_tensors("optimizer.", self.optimizer)
+        for name, optimizer in self.extra_optimizers.items():
+            tensors |= optimizer_tensors(f"extra optimizer.{name}.", optimizer)
         return tensors | {f"best.{k}": v for k, v in (self.best or {}).items()}
 
     def _numbers(self) -> dict[str, list[float]]:
@@ -266,11 +290,9 @@ class _PrivateTraining:
             return
         self.module.load_state_dict({k: saved.tensors[f"state.{k}"] for k in self.module.state_dict()})
         self.average = [saved.tensors[f"average.{i}"] for i in range(len(self.average))]
-        for index, parameter in enumerate(self.parameters):
-            prefix = f"optimizer.{index}."
-            state = {k[len(prefix) :]: v for k, v in saved.tensors.items() if k.startswith(prefix)}
-            if state:
-                self.optimizer.state[parameter] = state
+        restore_optimizer("optimizer.", self.optimizer, saved.tensors)
+        for name, optimizer in self.extra_optimizers.items():
+            restore_optimizer(f"extra optimizer.{name}.", optimizer, saved.tensors)
         self.session.steps_taken = int(saved.numbers["steps"][0])
         self.session.state = ClippingState(tuple(saved.numbers["bounds"]))
         self.best_loss, self.best_epoch = saved.numbers["best"][0], int(saved.numbers["best"][1])

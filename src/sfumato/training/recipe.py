@@ -17,12 +17,13 @@ from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
 from sfumato.sde.streams import random_layers
 from sfumato.seeding import derive
-from sfumato.training.defence import Defence, chain, configured
+from sfumato.training.composition import guarded
+from sfumato.training.defence import Defence, configured
 from sfumato.training.features import Inputs, KnownFeatures
-from sfumato.training.loop import train
 from sfumato.training.losses import two_column
 from sfumato.training.preparation import Assignment, LoopOptions, assemble
 from sfumato.training.task import Task
+from sfumato.training.train import train
 from sfumato.training.trained import Predict, Trained
 from sfumato.training.user_function import FileFunction, function_spec
 
@@ -69,7 +70,7 @@ class AnyRecipe(ABC):
         Args:
             population: for the shape and the number of classes.
         """
-        return any(type(part).guard is not Defence.guard for part in chain(self.defence))
+        return bool(guarded(self.defence))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from sfumato.private.noise.source import NoiseSource
 from sfumato.private.noise.system import SystemNoise
 from sfumato.seeding import derive
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Batch, Releasing
+from sfumato.training.composition import Releasing
+from sfumato.training.defence import Batch
 
 SAVED = "released."  # before its names in a checkpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -61,3 +62,54 @@ def rate_factor(task: Task, done: float) -> float:
     if factor is None:
         factor = 1.0 if done < 0.5 else (0.1 if done < 0.75 else 0.01)
     return factor
+
+
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The state of an optimiser as tensors for a checkpoint, by position of the parameter."""
+    found: dict[str, torch.Tensor] = {}
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            found |= {f"{prefix}{index}.{key}": value} if isinstance(value, torch.Tensor) else {}
+    return found
+
+
+def restore_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Inverse of `optimizer_tensors`."""
+    for index, parameter in enumerate(_parameters(optimizer)):
+        own = f"{prefix}{index}."
+        state = {key[len(own) :]: value for key, value in tensors.items() if key.startswith(own)}
+        if state:
+            optimizer.state[parameter] = state
+
+
+def tensors_of(parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """The state of modules and optimisers by name, for a checkpoint."""
+    found: dict[str, torch.Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            found |= {f"kept.{name}.{key}": value for key, value in part.state_dict().items()}
+        else:
+            found |= optimizer_tensors(f"kept.{name}.", part)
+    return found
+
+
+def put_back(parts: Mapping[str, nn.Module | torch.optim.Optimizer], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Inverse of `tensors_of`."""
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            part.load_state_dict({key: tensors[f"kept.{name}.{key}"] for key in part.state_dict()})
+        else:
+            restore_optimizer(f"kept.{name}.", part, tensors)
+
+
+def add_l1(parameters: Iterable[nn.Parameter], strength: float) -> None:
+    """Add the subgradient of `strength` times the sum of absolute values. It sees no record: it costs no privacy."""
+    if strength:
+        with torch.no_grad():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.sign(), alpha=strength)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

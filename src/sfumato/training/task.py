@@ -20,6 +20,7 @@ class Optimizer:
         momentum: for "sgd".
         weight_decay: at least 0.
         nesterov: for "sgd".
+        l1: strength of a penalty on the sum of absolute weights, at least 0.
     """
 
     name: str = "sgd"
@@ -27,12 +28,14 @@ class Optimizer:
     momentum: float = 0.9
     weight_decay: float = 0.0
     nesterov: bool = False
+    l1: float = 0.0
 
     def __post_init__(self) -> None:
         one_of("optimizer.name", self.name, ("sgd", "adam", "adamw"))
         positive("optimizer.lr", self.lr)
         in_range("optimizer.momentum", self.momentum, 0, 1)
         at_least("optimizer.weight_decay", self.weight_decay, 0)
+        at_least("optimizer.l1", self.l1, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

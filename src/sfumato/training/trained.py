@@ -17,6 +17,8 @@ from sfumato.accounting.history import History
 from sfumato.atomic import replacing
 from sfumato.errors import UsageError
 
+GUARD = "guard/"  # before the names of a guard's tensors in a file of weights
+
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -33,6 +35,8 @@ class Trained:
         seconds: of training, shared out when stacked.
         stacked_with: how many models were trained side by side, itself included.
         kernels: kernels chosen by the stack, by layer.
+        tallies: branch of the objective -> steps in which it was taken.
+        guards: what fitted guards on answers keep, "PART/name" -> tensor; goes with the weights.
         predict: live predictor of a model without a state: float32 [b, *shape] to logits [b, classes].
     """
 
@@ -44,6 +48,8 @@ class Trained:
     seconds: float = 0.0
     stacked_with: int = 1
     kernels: dict[str, str] = field(default_factory=dict)
+    tallies: dict[str, float] = field(default_factory=dict)
+    guards: dict[str, torch.Tensor] = field(default_factory=dict)
     predict: Predict | None = None
 
     @property
@@ -66,6 +72,7 @@ class Trained:
             "seconds": self.seconds,
             "stacked_with": self.stacked_with,
             "kernels": self.kernels,
+            "tallies": self.tallies,
         }
 
     def save(self, path: Path, *, key: str = "") -> None:
@@ -81,6 +88,7 @@ class Trained:
                 remedy="Save it in your own function; its answers are in the store.",
             )
         tensors = {name: value.contiguous() for name, value in self.state.items()}
+        tensors |= {f"{GUARD}{name}": value.contiguous() for name, value in self.guards.items()}
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"key": key, "facts": json.dumps(self.facts())})
 
@@ -97,6 +105,7 @@ class Trained:
             raise UsageError(
                 f"Expected {path} to hold the weights of this job, got another file.", remedy="Delete it and run again."
             )
+        guards = {name.removeprefix(GUARD): state.pop(name) for name in list(state) if name.startswith(GUARD)}
         facts = json.loads(metadata["facts"])
         history = History.from_plain(facts.pop("history"))
-        return cls(state=state, history=history, **facts)
+        return cls(state=state, history=history, guards=guards, **facts)

@@ -13,6 +13,7 @@ from safetensors.torch import load as tensors_from
 
 from sfumato.accounting.history import History
 from sfumato.errors import UsageError
+from sfumato.training.trained import GUARD
 
 _LENGTH = 8  # bytes of the header's length, at the start of the file
 
@@ -42,7 +43,7 @@ def read_weights(path: Path) -> Weights:
     """
     content = _content(path)
     try:
-        state = tensors_from(content)
+        state = {name: v for name, v in tensors_from(content).items() if not name.startswith(GUARD)}
         header = json.loads(content[_LENGTH : _LENGTH + int.from_bytes(content[:_LENGTH], "little")])
         facts = json.loads((header.get("__metadata__") or {}).get("facts", "{}"))
         history = History.from_plain(facts["history"]) if "history" in facts else None

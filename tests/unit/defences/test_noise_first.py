@@ -25,7 +25,8 @@ from sfumato.private.noise.seeded import SeededNoise
 from sfumato.private.radius import WithinRadius
 from sfumato.training import releases
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import Batch, update_of
+from sfumato.training.composition import update_of
+from sfumato.training.defence import Batch
 from sfumato.training.preparation import Assignment, LoopOptions, foreseen, prepare
 from sfumato.training.recipe import Recipe
 from sfumato.training.task import Optimizer, Task

@@ -27,7 +27,7 @@ from sfumato.models.linear import LinearModel
 from sfumato.private.noise.discrete_gaussian import DiscreteGaussian
 from sfumato.private.noise.seeded import SeededNoise
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.defence import update_of
+from sfumato.training.composition import update_of
 from sfumato.training.preparation import Assignment, LoopOptions
 from sfumato.training.recipe import Recipe
 from sfumato.training.task import Optimizer, Task

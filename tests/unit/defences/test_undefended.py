@@ -2,7 +2,7 @@ import torch
 
 from sfumato.defences.undefended import Undefended
 from sfumato.models.mlp import MLP
-from sfumato.training.defence import Batch
+from sfumato.training.defence import Batch, Behind
 from sfumato.training.draws import Draws
 from sfumato.training.losses import cross_entropy
 from sfumato.training.task import Task
@@ -15,6 +15,6 @@ def test_every_part_is_the_identity():
     assert defence.configure(task) is task
     assert defence.prepare(model) is model
     assert defence.transform(batch, draws) is batch
-    assert defence.guard(batch.x, draws) is batch.x
+    assert defence.guard(batch.x, draws, Behind(model, (2,))) is batch.x
     assert torch.equal(defence.loss(batch.x, batch.targets, cross_entropy), cross_entropy(batch.x, batch.targets))
     assert defence.family == "none"

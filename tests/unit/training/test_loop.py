@@ -16,9 +16,9 @@ from sfumato.models.mlp import MLP
 from sfumato.models.small_cnn import SmallCNN
 from sfumato.seeding import stream
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.loop import time_steps, train
 from sfumato.training.preparation import Assignment, LoopOptions, assemble
 from sfumato.training.task import Optimizer, Task
+from sfumato.training.train import time_steps, train
 
 DOUBLE = LoopOptions(dtype=torch.float64)
 
@@ -127,15 +127,16 @@ def test_early_stopping_keeps_the_best_epoch_and_says_that_it_read_validation_re
 def test_a_validation_split_never_cuts_a_unit(data):
     from sfumato.data.view import PrivateView
     from sfumato.training.draws import Draws
-    from sfumato.training.preparation import _split_rows
+    from sfumato.training.splitting import split_rows
 
     people = replace(data, unit=Unit("patient", np.arange(40) // 4))
     rows = np.arange(32)
     numbers = task(validation_fraction=0.25)
-    fit, validation = _split_rows(numbers, [PrivateView(people, rows)], Draws((1,), ("training",)))
-    assert set(people.unit_of[fit[0]]).isdisjoint(people.unit_of[validation[0]])
-    assert sorted([*fit[0].tolist(), *validation[0].tolist()]) == rows.tolist()
-    assert len(validation[0]) == 8
+    fit, validation, reference = split_rows(numbers, 0.25, [PrivateView(people, rows)], Draws((1,), ("training",)))
+    units = [set(people.unit_of[part[0]]) for part in (fit, validation, reference)]
+    assert sum(map(len, units)) == len(set.union(*units))
+    assert sorted([*fit[0].tolist(), *validation[0].tolist(), *reference[0].tolist()]) == rows.tolist()
+    assert (len(validation[0]), len(reference[0])) == (8, 8)
 
 
 class Stop(Exception):
