@@ -84,6 +84,8 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     needs_features: ClassVar[bool] = False  # whether `objective` reads `Seen.features`
     branches: ClassVar[tuple[str, ...]] = ()  # of the objective, as it counts them; one that is never taken is told of
     hosts_update: ClassVar[bool] = False  # whether a private update may run inside its course
+    canary: ClassVar[str] = "mislabelled"  # kind of canary that it hides worst (see `data.canaries`)
+    adaptive: ClassVar[tuple[str, ...]] = ()  # attacks that were made for it, as on a command line
 
     inner: Defence | None = None
 
