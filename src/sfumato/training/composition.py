@@ -53,7 +53,7 @@ def course_of(defence: Defence) -> Defence | None:
 
 def guarded(defence: Defence) -> list[Defence]:
     """The parts with a guard on answers, outermost first."""
-    return [part for part in chain(defence) if type(part).guard is not Defence.guard]
+    return [part for part in chain(defence) if part.guards]
 
 
 def fitted_guards(defence: Defence) -> list[Defence]:

@@ -246,6 +246,11 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
         """What private records were read for before the training that this defence is part of (given weights)."""
         return History()
 
+    @property
+    def guards(self) -> bool:
+        """Whether `guard` stands between the network and whoever asks it; overridden where a switch takes it away."""
+        return type(self).guard is not Defence.guard
+
     def guard(self, logits: torch.Tensor, draws: Draws, behind: Behind) -> torch.Tensor:
         """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""
         return logits

@@ -27,6 +27,7 @@ from sfumato.training.seen import Seen, Tally
 from sfumato.training.steps import (
     Swap,
     add_l1,
+    ema_decay,
     optimizer_of,
     optimizer_tensors,
     put_back,
@@ -96,7 +97,7 @@ class Training:
         self.best: list[dict[str, torch.Tensor] | None] = [None] * run.stack.models
         self.best_loss = [math.inf] * run.stack.models
         self.best_epoch = [0] * run.stack.models
-        self.epoch, self.done = 0, 0.0
+        self.epoch, self.step, self.done = 0, 0, 0.0
 
     def finish(self) -> list[Trained]:
         """Train to the end, from the checkpoint if there is one."""
@@ -167,7 +168,7 @@ class Training:
         if self.average:
             with torch.no_grad():
                 for average, parameter in zip(self.average, self.parameters, strict=True):
-                    average.lerp_(parameter, 1 - (run.task.ema or 0.0))
+                    average.lerp_(parameter, 1 - ema_decay(run.task, self.step))
         return loss.detach()
 
     def _backward(self, rows: torch.Tensor, batch: Batch, draws: Draws) -> torch.Tensor:
@@ -191,7 +192,7 @@ class Training:
         return replace(made, outputs=outputs, features=taken.last())
 
     def _set_rate(self, step: int, steps: int) -> None:
-        task = self.run.task
+        task, self.step = self.run.task, self.epoch * steps + step
         self.done = (self.epoch + step / steps) / task.epochs
         set_progress(self.run.stack.module, self.done)
         factor = rate_factor(task, self.done)

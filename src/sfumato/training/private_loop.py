@@ -32,6 +32,7 @@ from sfumato.training.steps import (
     StepTimes,
     Swap,
     add_l1,
+    ema_decay,
     optimizer_of,
     optimizer_tensors,
     rate_factor,
@@ -211,7 +212,7 @@ class PrivateTraining:
             optimizer.step()
         with torch.no_grad():
             for average, parameter in zip(self.average, self.parameters, strict=False):
-                average.lerp_(parameter, 1 - (self.run.task.ema or 0.0))
+                average.lerp_(parameter, 1 - ema_decay(self.run.task, step))
         return facts.loss
 
     def median_step(self, until: float) -> float:

@@ -64,6 +64,12 @@ def rate_factor(task: Task, done: float) -> float:
     return factor
 
 
+def ema_decay(task: Task, step: int) -> float:
+    """How much of the average of weights is kept in step 0, 1, ..., in [0, 1]; 0 where the task keeps no average."""
+    decay = task.ema or 0.0
+    return min(decay, (1 + step) / (10 + step)) if task.ema_warmup else decay
+
+
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The state of an optimiser as tensors for a checkpoint, by position of the parameter."""
     found: dict[str, torch.Tensor] = {}

@@ -78,6 +78,8 @@ class Task:
         scaling: public constants for the input instead, fixed before any record was seen (see `PublicScaling`).
         features: fixed map of each record to what the network sees, computed once; no augmentation beside it.
         ema: decay of an exponential moving average of the weights, which then replaces them; None for none.
+        ema_warmup: whether the decay of step t = 0, 1, ... is at most (1 + t) / (10 + t): a short training then does
+            not remember its first weights.
         validation_fraction: share of each training set (by unit) set aside for validation.
         patience: stop after this many epochs without a better validation loss and keep the best weights; None to
             train to the end.
@@ -94,6 +96,7 @@ class Task:
     scaling: PublicScaling | None = None
     features: Features | None = None
     ema: float | None = None
+    ema_warmup: bool = False
     validation_fraction: float = 0.0
     patience: int | None = None
 
@@ -111,6 +114,10 @@ class Task:
             )
         if self.ema is not None:
             in_range("ema", self.ema, 0, 1)
+        elif self.ema_warmup:
+            raise UsageError(
+                "Expected `ema` with `ema_warmup`, got no decay to warm up.", remedy="Give `ema`, 0.9999 for instance."
+            )
         in_range("validation_fraction", self.validation_fraction, 0, 0.9)
         if self.patience is not None:
             at_least("patience", self.patience, 1)
