@@ -11,10 +11,12 @@ import numpy as np
 from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
+from sfumato.audit.branches import branch_notices
 from sfumato.audit.citations import citations
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
-from sfumato.audit.exposure import vulnerability
+from sfumato.audit.exposure import rates_of_units, vulnerability
 from sfumato.audit.findings import one_run_bounds
+from sfumato.audit.frontier import Contended, frontier_of
 from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
@@ -138,15 +140,30 @@ def compare(
         design=_design(membership, measured, done),
         subjects=subjects,
         comparisons=_comparisons(measured, honest(population), settings.confidence),
+        frontier=frontier_of(_contended(measured, population), settings),
         verdict=verdict(subjects, checks),
         checks=checks,
-        notices=[*alarms(subjects), *notices, *said(done), *_notices(membership, settings, subjects)],
+        notices=[
+            *alarms(subjects),
+            *notices,
+            *said(done),
+            *_unused(recipes, results),
+            *_notices(membership, settings, subjects),
+        ],
         not_tested=untested(subjects),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
     arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}
     return Run(record.with_arrays(arrays), tuple(m.worst for m in measured if m.worst is not None))
+
+
+def _unused(recipes: Sequence[AnyRecipe], results: Sequence[Sequence[JobResult]]) -> list[Notice]:
+    return [
+        notice
+        for recipe, rows in zip(recipes, results, strict=True)
+        for notice in branch_notices(recipe.name, recipe.defence, [row.facts for row in rows])
+    ]
 
 
 def _design(membership: Membership, measured: Sequence[_Measured], done: Execution) -> Design:
@@ -243,6 +260,7 @@ def _measure(
         query_risk=studied.rows,
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
         vulnerability=vulnerability(game, settings.confidence),
+        unit_rates=rates_of_units(game, tried.played[tried.best], settings.confidence) if tried.best else None,
         epsilon=_bounds(game, membership, list(tried.played.values()), settings),
         training_seconds=float(sum(r.facts["seconds"] for r in results)),
     )
@@ -257,6 +275,21 @@ def _bounds(
     if membership.design != COINS or settings.delta is None:
         return []
     return one_run_bounds(game, played, settings, settings.delta)
+
+
+def _contended(measured: Sequence[_Measured], population: Population) -> list[Contended]:
+    """What the curves over strengths are made of."""
+    counted, columns = honest(population), group_of_each_unit(population.groups, population.unit_of)
+    return [
+        Contended(
+            m.subject,
+            m.game,
+            m.played,
+            per_model("accuracy", m.answers.logits, m.answers.labels, ~m.game.members[:, m.game.unit_of] & counted),
+            columns,
+        )
+        for m in measured
+    ]
 
 
 def _comparisons(measured: Sequence[_Measured], counted: Bools, confidence: float) -> list[Comparison]:

@@ -14,9 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from sfumato.audit.game import Game
-from sfumato.audit.record import Finding, Vulnerability
-from sfumato.audit.statistics import UnitVulnerability, combine, histogram, unit_vulnerability, worst_share
+from sfumato.audit.game import Game, Played
+from sfumato.audit.record import Finding, UnitRates, Vulnerability
+from sfumato.audit.statistics import (
+    UnitVulnerability,
+    combine,
+    histogram,
+    resolvable,
+    unit_rates,
+    unit_vulnerability,
+    worst_share,
+    worst_unit,
+)
 from sfumato.audit.statistics.bootstrap import crossed_variance
 from sfumato.audit.statistics.intervals import never_certain
 from sfumato.targets.queries import BASE, QuerySet
@@ -25,6 +34,7 @@ from sfumato.types import Bools, Floats, Ints
 SIGNAL = "confidence over models"
 FEWEST_MODELS = 4
 WORST = 0.1
+RATES = (0.001, 0.01)  # pooled FPRs at which single units are counted, the first that can be resolved
 _METHOD = (
     "t interval with complementary model pairs and units as clusters; chosen on half of the pairs, measured on rest"
 )
@@ -101,6 +111,46 @@ def held_out_worst(signals: Floats, members: Bools, in_game: Bools, confidence: 
     return Finding(
         name=_NAME, value=held.mean, low=max(0.0, low), high=min(1.0, high), method=_METHOD, **counted
     )  # fmt: skip
+
+
+def rates_of_units(game: Game, played: Played, confidence: float) -> UnitRates | None:
+    """How often one attack found each unit, over the models trained on it, at the lowest FPR that can be resolved.
+
+    None where there are too few models or non-members to say anything of one unit.
+
+    Args:
+        game: at least `FEWEST_MODELS` targets.
+        played: the attack.
+        confidence: of the interval of the worst unit.
+    """
+    negatives = int((~game.members[:, game.in_game]).sum())
+    at = next((fpr for fpr in RATES if resolvable(fpr, negatives)), None)
+    if at is None or len(game.cases) < FEWEST_MODELS:
+        return None
+    found = unit_rates(played.scores, game.members, game.in_game, fpr=at)
+    values, trials = found.rates[game.in_game], int(found.trials.max())
+    bars, ends = histogram(values, bins=20, low=0.0, high=1.0), worst_unit(found, confidence)
+    worst = Finding(
+        name="worst_unit_tpr",
+        value=float(np.nanmax(values)),
+        low=float(ends.low),
+        high=float(ends.high),
+        at=at,
+        confidence=confidence,
+        method="Clopper-Pearson, shared among all units (Bonferroni)",
+        n_members=trials,
+        n_nonmembers=negatives,
+    )
+    return UnitRates(
+        attack=played.attack.name,
+        at=at,
+        models=len(game.cases),
+        edges=bars.edges.tolist(),
+        counts=bars.counts.tolist(),
+        quantiles={f"{q:g}": float(np.nanquantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        worst=worst,
+        note=f"Each rate rests on at most {trials} models trained on the unit.",
+    )
 
 
 class _MeanAUC(NamedTuple):

@@ -13,12 +13,13 @@ from sfumato.audit.epsilon import EpsilonBound, GuessCounts, one_run_bound, one_
 from sfumato.audit.game import Game, Played
 from sfumato.audit.record import AttackResult, Curve, EpsilonFinding, Finding, GroupResult
 from sfumato.audit.settings import AuditSettings
-from sfumato.audit.statistics import AttackSummary, Estimate, by_group, summarise
+from sfumato.audit.statistics import AttackSummary, Estimate, by_group, calibrated_tpr, summarise
 from sfumato.canonical import plain
 from sfumato.seeding import stream
 from sfumato.types import Bools, Floats, Strings
 
 FEWEST_IN_GROUP = 10
+SHARED = "The targets are each other's references: where there is little to find this rate reads too low."
 
 
 class Judged(NamedTuple):
@@ -50,6 +51,7 @@ def judge(game: Game, played: Played, settings: AuditSettings) -> Judged:
     per_target |= {f"tpr_at_fpr@{fpr:g}": _listed(per.tpr_at_fpr[:, i]) for i, fpr in enumerate(per.fprs)}
     result = AttackResult(
         name=attack.name,
+        method=attack.method if attack.called else "",
         reference=attack.reference,
         summary=attack.summary,
         access=attack.threat.access,
@@ -59,13 +61,32 @@ def judge(game: Game, played: Played, settings: AuditSettings) -> Judged:
         unit_rule=attack.unit_rule,
         targets=len(game.cases),
         references_per_target=0 if attack.needs().references == "none" else game.references_per_target,
-        findings=[finding(estimate) for estimate in summary.estimates],
+        findings=[*(finding(estimate) for estimate in summary.estimates), *_calibrated(game, played, settings)],
         per_target=per_target,
         curve=_curve(summary),
         seconds=played.seconds,
     )
     arrays = {f"{attack.name}/per_target/{name}": _array(values) for name, values in per_target.items()}
     return Judged(result, arrays)
+
+
+def _calibrated(game: Game, played: Played, settings: AuditSettings) -> list[Finding]:
+    """TPR at an FPR of each unit by itself; nothing for a single target, which has no OUT scores to compare with."""
+    if len(game.cases) < 2:
+        return []
+    estimates = calibrated_tpr(
+        played.scores,
+        game.members,
+        game.in_game,
+        fprs=settings.fprs,
+        confidence=settings.confidence,
+        replicates=settings.replicates,
+        rng=stream(settings.seed, "calibrated", played.attack.name),
+    )
+    found = [finding(estimate) for estimate in estimates]
+    if played.attack.needs().references == "none":
+        return found
+    return [one.model_copy(update={"note": f"{one.note} {SHARED}"}) if one.resolvable else one for one in found]
 
 
 def few(
@@ -208,7 +229,7 @@ def _queries(attack: MembershipAttack) -> str:
 
 
 def _settings(attack: MembershipAttack) -> dict[str, object]:
-    return {field.name: plain(getattr(attack, field.name)) for field in fields(attack)}
+    return {field.name: plain(getattr(attack, field.name)) for field in fields(attack) if field.name != "called"}
 
 
 def _listed(values: Floats) -> list[float | None]:

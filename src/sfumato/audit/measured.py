@@ -72,9 +72,13 @@ class Measured(Value):
 
 
 class AttackResult(Measured):
-    """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units."""
+    """What one attack found on one subject. Numbers count units of privacy; `unit_rule` combined records into units.
+
+    `method` is the method's own name where the result is kept under another one, else "".
+    """
 
     name: str
+    method: str = ""
     reference: str
     summary: str
     access: str
@@ -101,13 +105,17 @@ class NotRun(Value):
     reasons: list[str]
 
 
-class GroupResult(Value):
+class GroupResult(Measured):
     """Findings of one attack for one group of units."""
 
     column: str
     group: str
     attack: str
-    findings: list[Finding]
+
+    @property
+    def label(self) -> str:
+        """The attack and whom it was tried on."""
+        return f"{self.attack} on {self.column} = {self.group}"
 
 
 class Vulnerability(Value):
@@ -119,6 +127,23 @@ class Vulnerability(Value):
     counts: list[int]
     quantiles: dict[str, float]
     worst_decile: Finding
+    note: str = ""
+
+
+class UnitRates(Value):
+    """How often single units were found: distribution of per-unit TPR over the models trained on the unit.
+
+    All units share the threshold with a pooled FPR of `at`. `worst` is the highest rate of any unit, with an interval
+    that holds for all units at once.
+    """
+
+    attack: str
+    at: float
+    models: int
+    edges: list[float]
+    counts: list[int]
+    quantiles: dict[str, float]
+    worst: Finding
     note: str = ""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, ValidationError
 
 from sfumato.atomic import write_atomic
+from sfumato.audit.curves import Frontier
 from sfumato.audit.measured import (
     AttackResult,
     Curve,
@@ -25,6 +26,7 @@ from sfumato.audit.measured import (
     GroupResult,
     NotRun,
     QueryRisk,
+    UnitRates,
     Value,
     Vulnerability,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "EpsilonAt",
     "EpsilonFinding",
     "Finding",
+    "Frontier",
     "GroupResult",
     "GuaranteeNumbers",
     "GuaranteeSummary",
@@ -51,24 +54,36 @@ __all__ = [
     "PermittedCurve",
     "Provenance",
     "QueryRisk",
+    "StrengthSummary",
     "Subject",
+    "UnitRates",
     "Value",
     "Verdict",
     "Vulnerability",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MOST_ARRAY_BYTES = 10**9  # a record holds a few numbers per target; more is no record, or a zip bomb
 
 
 class DefenceSummary(Value):
-    """Which defence, with its settings."""
+    """Which defence, with its settings.
+
+    `reconstruction` says what of the published method is not known, for one that is rebuilt; `needs` what it asks for
+    (reference data, features, a course of trainings); `guard` whether it changes answers; `couples` why it makes
+    examples depend on each other; `trainings` what it costs in ordinary trainings.
+    """
 
     name: str
     family: str
     reference: str
     summary: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+    reconstruction: str = ""
+    needs: list[str] = Field(default_factory=list)
+    guard: bool = False
+    couples: str = ""
+    trainings: float = 1.0
 
 
 class EpsilonAt(Value):
@@ -138,6 +153,7 @@ class Subject(Value):
     random_answers: bool | None = None
     query_risk: list[QueryRisk] = Field(default_factory=list)
     vulnerability: Vulnerability | None = None
+    unit_rates: UnitRates | None = None
     epsilon: list[EpsilonFinding] = Field(default_factory=list)
     training_seconds: float = 0.0
 
@@ -202,6 +218,20 @@ class Notice(Value):
     remedy: str = ""
 
 
+class StrengthSummary(Value):
+    """How much of the protocol at full strength was carried out.
+
+    `reached` is "full", "scaled" (fewer models or canaries than it states), or "not full": a part of it is missing.
+    `canaries` counts units in the game by kind; `scaled` and `missing` say what, in sentences.
+    """
+
+    reached: Literal["full", "scaled", "not full"]
+    canaries: dict[str, int]
+    models: int
+    scaled: list[str] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list)
+
+
 class Verdict(Value):
     """The sentence on top, with the evidence for and against. `status` follows from the user's checks alone."""
 
@@ -232,6 +262,8 @@ class AuditRecord(Value):
     design: Design
     subjects: list[Subject]
     comparisons: list[Comparison] = Field(default_factory=list)
+    frontier: Frontier | None = None
+    strength: StrengthSummary | None = None
     verdict: Verdict
     checks: list[CheckResult] = Field(default_factory=list)
     notices: list[Notice] = Field(default_factory=list)

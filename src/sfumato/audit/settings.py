@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from sfumato.attacks.catalogue import attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.data.canaries import GROUP, NONE
 from sfumato.data.membership import Membership
@@ -90,7 +91,13 @@ class AuditSettings:
         if twice:
             raise UsageError(
                 f"Expected each attack once, got {twice[0]!r} {names.count(twice[0])} times.",
-                remedy="Results are kept by name; run the variants one after the other, the models are reused.",
+                remedy="Results are kept by name; give the variants names of their own, with called=lira-hinge, say.",
+            )
+        borrowed = {attack.called for attack in self.attacks if attack.called not in ("", attack.method)}
+        if borrowed and (taken := sorted(borrowed & set(attacks()))):
+            raise UsageError(
+                f"Expected `called` to be no other method's name, got {taken[0]!r}.",
+                remedy="Results would pass for those of the other method; choose another name.",
             )
 
     def _check_draws(self) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfumato.audit.findings import groups, judge
+from sfumato.audit.defences import needs_of
 from sfumato.audit.game import FitRunner, Game, Played, play, why_not
+from sfumato.audit.kinds import by_kind
 from sfumato.audit.queries import ALWAYS_THE_SAME, Studied, study
 from sfumato.audit.record import AttackResult, DefenceSummary, GroupResult, NotRun
 from sfumato.audit.settings import AuditSettings
@@ -17,7 +20,8 @@ from sfumato.canonical import plain
 from sfumato.data.canaries import GROUP
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable
-from sfumato.training.defence import Defence
+from sfumato.training.composition import guarded
+from sfumato.training.defence import Defence, chain
 from sfumato.training.recipe import AnyRecipe
 from sfumato.types import Rows, Strings
 
@@ -43,8 +47,14 @@ class Attacked:
     arrays: dict[str, np.ndarray]
 
     def groups(self, game: Game, columns: Mapping[str, Strings], settings: AuditSettings) -> list[GroupResult]:
-        """The strongest attack by group of units; empty where there are no groups."""
-        return groups(game, self.played[self.best], columns, settings) if self.best and columns else []
+        """The strongest attack by group of units, and for each kind of canary its own; empty where none ran."""
+        if not self.best:
+            return []
+        others = {name: values for name, values in columns.items() if name != GROUP}
+        found = groups(game, self.played[self.best], others, settings) if others else []
+        if GROUP not in columns:
+            return found
+        return [*by_kind(game, list(self.played.values()), columns[GROUP], settings), *found]
 
 
 def attack_all(game: Game, settings: AuditSettings, run_fit: FitRunner) -> Attacked:
@@ -86,13 +96,19 @@ def judged(
 
 
 def defence_summary(defence: Defence) -> DefenceSummary:
-    """Name, family and settings of a defence."""
+    """Name, family and settings of a defence, and what stands out in any part of the chain."""
+    parts = chain(defence)
     return DefenceSummary(
         name=defence.name,
         family=defence.family,
         reference=defence.reference,
         summary=defence.summary,
         settings={name: value for name, value in plain(defence).items() if name != "class"},
+        reconstruction=" ".join(part.reconstruction for part in parts if part.reconstruction),
+        needs=[need for part in parts for need in needs_of(part)],
+        guard=bool(guarded(defence)),
+        couples=" ".join(part.couples for part in parts if part.couples),
+        trainings=math.prod(part.trainings for part in parts),
     )
 
 

@@ -7,10 +7,11 @@ from typing import Literal, TypeVar
 
 from sfumato.audit.alarm import BROKEN, above
 from sfumato.audit.measured import EVERYONE, Measured
-from sfumato.audit.record import AttackResult, CheckResult, Finding, QueryRisk, Subject, Verdict
+from sfumato.audit.record import AttackResult, CheckResult, Finding, GroupResult, QueryRisk, Subject, Verdict
+from sfumato.data.canaries import GROUP
 
 R = TypeVar("R", bound=Measured)
-Row = AttackResult | QueryRisk
+Row = AttackResult | QueryRisk | GroupResult
 
 
 def strongest(results: Sequence[AttackResult]) -> str:
@@ -35,6 +36,12 @@ def strongest_row(subject: Subject) -> AttackResult | QueryRisk | None:
 def everyones(subject: Subject) -> list[QueryRisk]:
     """What was found on all units by asking in other ways."""
     return [row for row in subject.query_risk if row.group == EVERYONE]
+
+
+def worst_kind(subject: Subject) -> GroupResult | None:
+    """The kind of canary that was found most, by the rule of `strongest`; None where no two kinds were measured."""
+    rows = [row for row in subject.groups if row.column == GROUP and (auc := row.finding("auc")) and auc.resolvable]
+    return strongest_of(rows) if len(rows) > 1 else None
 
 
 def strongest_of(results: Sequence[R]) -> R | None:
@@ -65,7 +72,7 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
             against.append(f"{subject.name}: no attack could run, so nothing is known of what it gives away.")
             continue
         found = headline(result)
-        sentences.append(f"{subject.name}: {describe(found)} ({result.label})")
+        sentences.append(f"{subject.name}: {describe(found)} ({result.label}){_worst(subject)}")
         shown = _shown_leakage(subject)
         (in_favour if shown is None else against).append(_evidence(subject, result, found) if shown is None else shown)
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
@@ -105,9 +112,18 @@ def describe(found: Finding) -> str:
     return f"{found.name} {_number(found, found.value)}{interval}"
 
 
+def _worst(subject: Subject) -> str:
+    """What was found on the worst kind of canary alone."""
+    worst = worst_kind(subject)
+    if worst is None:
+        return ""
+    return f", and of the worst kind of canary ({worst.group}) {describe(headline(worst))} ({worst.attack})"
+
+
 def _shown_leakage(subject: Subject) -> str | None:
     """The evidence that some attack did better than chance, the strongest one first; None where none was shown to."""
     rows: list[Row] = [*subject.attacks, *everyones(subject)]
+    rows += [worst] if (worst := worst_kind(subject)) else []
     first = strongest_row(subject)
     for result in sorted(rows, key=lambda row: row is not first):
         quoted = headline(result)

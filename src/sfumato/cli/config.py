@@ -182,7 +182,7 @@ def dump(config: RunConfig) -> str:
         "recipe": _recipe_table(config.recipe),
         "defence": [defence_table(defence) for defence in config.defences],
         "contender": [_contender_table(contender) for contender in config.contenders],
-        "attack": [{"name": attack.name, **shown(attack)} for attack in config.audit.attacks],
+        "attack": [_attack_table(attack) for attack in config.audit.attacks],
         "audit": {key: value for key, value in shown(config.audit).items() if key != "attacks"},
         "run": {key: value for key, value in shown(config.run).items() if value != ""},
     }
@@ -257,6 +257,12 @@ def _recipe_table(recipe: RecipeChoice) -> dict[str, Any]:
 def _attack(table: Mapping[str, Any]) -> MembershipAttack:
     kind = lookup(attacks(), "attack", str(table.get("name", "")))
     return make(kind, {key: value for key, value in table.items() if key != "name"}, f"attack {kind.name}")
+
+
+def _attack_table(attack: MembershipAttack) -> dict[str, Any]:
+    """Inverse of `_attack`: `name` is the method's, and `called` stands there where it has another."""
+    fields = {key: value for key, value in shown(attack).items() if (key, value) != ("called", "")}
+    return {"name": attack.method, **fields}
 
 
 def _data(table: Mapping[str, Any]) -> DataChoice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from typing import ClassVar
 
 from sfumato.attacks.evidence import Evidence, Needs, ThreatModel, why_not
 from sfumato.attacks.fits import Fit
+from sfumato.errors import UsageError
 from sfumato.targets.queries import QuerySet
 from sfumato.types import Floats
 from sfumato.validate import at_least
 
 _CHOSEN = {"off": "off", "common": "of their own choice"}
+_CALLED = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class MembershipAttack(ABC):
         noise: of a network that draws: "fresh" for each answer; or, for an attacker who has the weights, "common" to
             all records and models, or "off".
         average: over the repeats: of the "statistic", or the statistic of the mean "logits" or "probabilities".
+        called: a name for this configuration, so that variants of one method can stand side by side: results are kept
+            under it, and `name` of this instance is it; empty for the method's own name.
     """
 
     name: ClassVar[str] = ""
@@ -41,10 +46,19 @@ class MembershipAttack(ABC):
     augmentation: str = "none"
     noise: str = "fresh"
     average: str = "statistic"
+    called: str = ""
 
     def __post_init__(self) -> None:
         at_least("queries", self.queries, 1)
         self.query_set  # noqa: B018 - validates the other fields at construction
+        if self.called:
+            _check_called(self.called)
+            object.__setattr__(self, "name", self.called)  # hides the name of the class, which stays as it is
+
+    @property
+    def method(self) -> str:
+        """The method's own name, however this instance is called."""
+        return type(self).name
 
     @property
     def query_set(self) -> QuerySet:
@@ -88,3 +102,11 @@ class MembershipAttack(ABC):
         Raises:
             NotApplicable: if something needed is missing (see `applies_to`).
         """
+
+
+def _check_called(called: str) -> None:
+    if not _CALLED.fullmatch(called):
+        raise UsageError(
+            f"Expected `called` as one word of letters, digits and . @ _ + -, got {called!r}.",
+            remedy="Write called=lira-hinge, say.",
+        )

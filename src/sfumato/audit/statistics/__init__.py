@@ -20,6 +20,7 @@ from sfumato.audit.statistics.bootstrap import (
     weighted_tnr_at_fnr,
     weighted_tpr_at_fpr,
 )
+from sfumato.audit.statistics.calibrated import calibrated_tpr
 from sfumato.audit.statistics.crossfit import (
     AdvantageInterval,
     advantage_at,
@@ -61,6 +62,7 @@ from sfumato.audit.statistics.roc import (
     tpr_at_fpr,
 )
 from sfumato.audit.statistics.stability import Stability, compare_rankings, split_half_stability
+from sfumato.audit.statistics.unit_rates import UnitRates, unit_rates, worst_unit
 from sfumato.audit.statistics.units import combine
 from sfumato.audit.statistics.vulnerability import (
     Histogram,
@@ -74,14 +76,14 @@ from sfumato.audit.statistics.vulnerability import (
 __all__ = [
     "AUCInterval", "AdvantageInterval", "AttackSummary", "Counts", "CrossedGame", "CrossedVariance",
     "Estimate", "FEWEST_TARGETS", "GroupSummary", "Histogram", "Interval", "MeanInterval", "MemberScores",
-    "PerTarget", "ROC", "ROCBand", "Resamples", "SortedGame", "Stability", "UnitVulnerability",
+    "PerTarget", "ROC", "ROCBand", "Resamples", "SortedGame", "Stability", "UnitRates", "UnitVulnerability",
     "WeightedROC", "WorstShare", "advantage", "advantage_at", "advantage_influence", "auc", "auc_influence",
     "auc_placements", "balanced_accuracy", "bca_interval", "best_advantage", "best_threshold", "bootstrap",
-    "by_group", "by_membership", "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper",
+    "by_group", "by_membership", "calibrated_tpr", "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper",
     "combine", "compare_rankings", "crossed_game", "crossed_scale", "crossed_variance", "crossfitted_calls",
     "delong", "draw_resamples", "full_roc", "histogram", "mean_interval", "negatives_needed",
     "paired_difference", "per_target", "percentile_interval", "ppv", "replicated_rates", "resolvable",
     "roc", "sort_game", "split_half_stability", "summarise", "thin", "tnr_at_fnr", "tpr_at_fpr",
-    "unit_vulnerability", "unresolved", "weighted_auc", "weighted_tnr_at_fnr", "weighted_tpr_at_fpr",
-    "worst_share",
+    "unit_rates", "unit_vulnerability", "unresolved", "weighted_auc", "weighted_tnr_at_fnr", "weighted_tpr_at_fpr",
+    "worst_share", "worst_unit",
 ]  # fmt: skip
