@@ -1,29 +1,31 @@
 """Canaries: units that are made easy to remember, so that an audit looks where a network leaks most.
 
 Mislabelled canaries stand for the records that a network can only learn by heart (Aerni et al., arXiv 2404.17399),
-duplicated ones for people who come up more often than others, isolated ones for rare categories and tokens.
+duplicated ones for people who come up more often than others, isolated ones for rare categories and tokens. Which
+kind a defence hides worst depends on the defence, so an audit has several: pictures of something else, blank ones, and
+near copies of other records under another label, against defences that answer with what a record's neighbours say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from sfumato.canonical import content_hash
+from sfumato.data.canary_kinds.isolated import isolated_records
+from sfumato.data.canary_kinds.others import appended, replaced
+from sfumato.data.canary_kinds.strange import Made, blank, near_copies, out_of_distribution
 from sfumato.data.population import Picked, Population, Unit
-from sfumato.data.records import Records
 from sfumato.errors import UsageError
 from sfumato.seeding import stream
 from sfumato.types import Ints, Rows
 from sfumato.validate import at_least, one_of
 
-KINDS = ("natural", "mislabelled", "duplicated", "isolated")
+KINDS = ("natural", "mislabelled", "duplicated", "isolated", "out-of-distribution", "blank", "near-duplicate")
 GROUP = "canary"
 NONE = "none"
-PIXELS = 4  # one pixel in so many may be isolated; more would take away what the image shows
+NEAR_COPY = " near copy"  # behind the name of the record or unit that it is a copy of
 
 
 def with_canaries(population: Population, kinds: Mapping[str, int], seed: int) -> Population:
@@ -40,10 +42,18 @@ def with_canaries(population: Population, kinds: Mapping[str, int], seed: int) -
       such unit, which is 1 in its records. In an image, the pixels nearest to a corner are set to 0 in all channels of
       all images, and one of them to 1 in the records of its unit. The feature is isolated where the first layer has a
       weight of its own for it (a dense layer); a convolution shares its weights among all pixels.
+    - "out-of-distribution": each record is replaced by a picture of another bundled set (the notes say which), or in
+      tables by a row with each column from another record; its label is uniform over the classes.
+    - "blank": each record is replaced by an image of one colour, or a row of one level; its label is uniform.
+    - "near-duplicate": a unit, its twin, stays an ordinary one as it is. The canary is a further unit, "UNIT near
+      copy", whose records "ID near copy" are the twin's with a little noise and another class, all equally likely.
+      In a game of canaries the twin is in every training set (see `twins`), and the near copy in half of them.
+
+    A guarantee is about the records as they stand then: a near copy is a unit of its own, whatever it was made from.
 
     Args:
         population: before; it must not have a group "canary".
-        kinds: how many units of each kind; at most as many as there are in all.
+        kinds: how many units of each kind; at most as many as there are in all. A near copy takes one, its twin.
         seed: decides which units, and their new labels.
 
     Raises:
@@ -56,15 +66,25 @@ def with_canaries(population: Population, kinds: Mapping[str, int], seed: int) -
     units = {kind: np.sort(order[a:b]) for kind, a, b in zip(counts, ends[:-1], ends[1:], strict=True)}
     column = np.full(population.units, NONE, dtype=f"<U{max(map(len, KINDS))}")
     for kind, chosen in units.items():
-        column[chosen] = kind
-    of_record = column[population.unit_of]
+        column[chosen] = NONE if kind == "near-duplicate" else kind
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     marked = replace(
         population,
-        groups={**population.groups, GROUP: of_record},
-        notes=(*population.notes, *([f"{told} of {population.units} units ({population.unit.name}) are canaries."])),
+        groups={**population.groups, GROUP: column[population.unit_of]},
+        notes=(*population.notes, f"{told} of {population.units} units ({population.unit.name}) are canaries."),
     )
-    return _duplicated(_isolated(_mislabelled(marked, seed), units["isolated"]))
+    changed = _strange(_mislabelled(marked, seed), seed)
+    return _duplicated(_isolated(_near_copied(changed, units["near-duplicate"], seed), units["isolated"]))
+
+
+def twins(population: Population) -> Rows:
+    """int64 [k], rising: the units of which the population has a near copy; often none.
+
+    They belong into every training set of a game of canaries, and are no public records.
+    """
+    copies = _rows(population, "near-duplicate") if GROUP in population.groups else np.empty(0, dtype=np.int64)
+    names = [str(name).removesuffix(NEAR_COPY) for name in population.id_array[copies]]
+    return np.unique(population.unit_of[np.isin(population.id_array, names)])
 
 
 def counts_from(text: str) -> dict[str, int]:
@@ -112,12 +132,73 @@ def _mislabelled(population: Population, seed: int) -> Population:
     rows = _rows(population, "mislabelled")
     if not len(rows):
         return population
-    labels, classes = population.label_array.copy(), population.classes
-    if classes < 2:
-        raise UsageError("Expected at least two classes for a wrong label, got one.", remedy="Name every class.")
-    shift = stream(seed, "canaries", "labels").integers(1, classes, len(rows))
-    labels[rows] = (labels[rows] + shift) % classes
+    labels, classes = population.label_array.copy(), _two_classes(population)
+    labels[rows] = _other_classes(labels[rows], classes, stream(seed, "canaries", "labels"))
     return replace(population, labels=labels)
+
+
+def _two_classes(population: Population) -> int:
+    if population.classes < 2:
+        raise UsageError("Expected at least two classes for a wrong label, got one.", remedy="Name every class.")
+    return population.classes
+
+
+def _other_classes(labels: Ints, classes: int, rng: np.random.Generator) -> Ints:
+    """For each label another class, all others equally likely."""
+    return (labels + rng.integers(1, classes, len(labels))) % classes
+
+
+def _strange(population: Population, seed: int) -> Population:
+    """Out-of-distribution and blank canaries get their records, and labels that say nothing."""
+    changed = population
+    for kind in ("out-of-distribution", "blank"):
+        rows, rng = _rows(population, kind), stream(seed, "canaries", kind)
+        if len(rows):
+            made = _made(kind, population, len(rows), rng)
+            labels = changed.label_array.copy()
+            labels[rows] = rng.integers(population.classes, size=len(rows))
+            changed = replace(
+                changed,
+                records=replaced(changed.records, rows, made.values),
+                labels=labels,
+                notes=(*changed.notes, f"{kind} canaries are {made.source}."),
+            )
+    return changed
+
+
+def _made(kind: str, population: Population, count: int, rng: np.random.Generator) -> Made:
+    if kind == "blank":
+        return blank(population.records, count, rng)
+    return out_of_distribution(population.records, population.name, count, rng)
+
+
+def _near_copied(population: Population, units: Ints, seed: int) -> Population:
+    """The twins' near copies come after all records, each a record of a unit that is new."""
+    rows = np.flatnonzero(np.isin(population.unit_of, units)) if len(units) else units
+    if not len(rows):
+        return population
+    rng = stream(seed, "canaries", "near-duplicate")
+    values = near_copies(population.records, rows, rng)
+    labels = _other_classes(population.label_array[rows], _two_classes(population), rng)
+    groups = {name: np.concatenate([column, np.asarray(column)[rows]]) for name, column in population.groups.items()}
+    groups[GROUP][len(population) :] = "near-duplicate"
+    owners = None if population.unit.of is None else _with_copies(np.asarray(population.unit.of).astype(str), rows)
+    return replace(
+        population,
+        records=appended(population.records, values),
+        unit=Unit(population.unit.name, owners),
+        labels=np.concatenate([population.label_array, labels]),
+        ids=_with_copies(population.id_array, rows),
+        groups=groups,
+        notes=(
+            *population.notes,
+            "near-duplicate canaries are units of their own, each beside the unit they are like.",
+        ),
+    )
+
+
+def _with_copies(names: np.ndarray, rows: Rows) -> np.ndarray:
+    return np.concatenate([names, np.array([f"{name}{NEAR_COPY}" for name in names[rows]])])
 
 
 def _isolated(population: Population, units: Ints) -> Population:
@@ -126,34 +207,7 @@ def _isolated(population: Population, units: Ints) -> Population:
     feature_of_unit = np.full(population.units, -1, dtype=np.int64)
     feature_of_unit[units] = np.arange(len(units))
     feature = feature_of_unit[population.unit_of]
-    shape = population.records.shape
-    if len(shape) == 1:
-        records: Records = AppendedColumns(population.records, feature, len(units))
-    elif len(shape) == 3:
-        records = IsolatedPixels(population.records, feature, corner_pixels(shape[1], shape[2], len(units)))
-    else:
-        raise UsageError(
-            f"Expected rows or images [channels, height, width] for isolated canaries, got records of shape {shape}.",
-            remedy="Use other kinds of canaries.",
-        )
-    return replace(population, records=records)
-
-
-def corner_pixels(height: int, width: int, count: int) -> Ints:
-    """int64 [count], positions in a flattened image: the pixels nearest to any corner, row by row where equally near.
-
-    Raises:
-        UsageError: if that is more than a quarter of the image.
-    """
-    if count > height * width // PIXELS:
-        raise UsageError(
-            f"Expected at most {height * width // PIXELS} isolated canaries for images of {height}x{width}, got "
-            f"{count}: each of them takes a pixel from all images.",
-            remedy="Lower their number.",
-        )
-    down, across = np.arange(height), np.arange(width)
-    distance = np.minimum(down, down[::-1])[:, None] + np.minimum(across, across[::-1])
-    return np.argsort(distance.ravel(), kind="stable")[:count]
+    return replace(population, records=isolated_records(population.records, feature, len(units)))
 
 
 def _duplicated(population: Population) -> Population:
@@ -171,65 +225,3 @@ def _duplicated(population: Population) -> Population:
         ids=np.concatenate([ids, np.array([f"{name} copy" for name in ids[rows]])]),
         groups={name: np.asarray(values)[both] for name, values in population.groups.items()},
     )
-
-
-@dataclass(frozen=True, eq=False)
-class AppendedColumns(Records):
-    """Rows with columns after their own: 1 in the column that a record has to itself, else 0.
-
-    Args:
-        source: records [features].
-        feature: int64 [n], the column of each record, -1 for none.
-        columns: how many there are.
-    """
-
-    source: Records
-    feature: Ints
-    columns: int
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.source.shape[0] + self.columns,)
-
-    def take(self, rows: Rows) -> torch.Tensor:
-        ones = self.feature[rows][:, None] == np.arange(self.columns)
-        return torch.cat([self.source.take(rows), torch.from_numpy(ones).float()], dim=1)
-
-    @property
-    def fingerprint(self) -> str:
-        return content_hash([self.source.fingerprint, self.feature, self.columns])
-
-
-@dataclass(frozen=True, eq=False)
-class IsolatedPixels(Records):
-    """Images with some pixels 0, but for the one that a record has to itself, which is 1, in all channels.
-
-    Args:
-        source: records [channels, height, width], pixels in [0, 1].
-        feature: int64 [n], index into `pixels` for each record, -1 for none.
-        pixels: int64 [k], positions in a flattened image.
-    """
-
-    source: Records
-    feature: Ints
-    pixels: Ints
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    def take(self, rows: Rows) -> torch.Tensor:
-        images = self.source.take(rows).clone()
-        ones = self.feature[rows][:, None] == np.arange(len(self.pixels))
-        images.flatten(2)[:, :, self.pixels] = torch.from_numpy(ones).to(images)[:, None]
-        return images
-
-    @property
-    def fingerprint(self) -> str:
-        return content_hash([self.source.fingerprint, self.feature, self.pixels])

@@ -1,0 +1,1 @@
+"""Records of the kinds of canaries whose values are made."""
