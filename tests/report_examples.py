@@ -5,6 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sfumato.audit.curves import (
+    AtAccuracy,
+    EqualAccuracy,
+    Frontier,
+    GroupFrontier,
+    StrengthCurve,
+    StrengthPoint,
+)
 from sfumato.audit.record import (
     AttackResult,
     AuditRecord,
@@ -293,6 +301,60 @@ def random_record() -> AuditRecord:
     return record.model_copy(update={"subjects": subjects, "comparisons": []})
 
 
+def strength_point(method: str, strength: int, accuracy: float, rate: float, kind: str = "") -> StrengthPoint:
+    """One setting of a method."""
+    return StrengthPoint(
+        subject=f"{method}@{strength}", strength=str(strength), attack="lira-online", kind=kind, relative_time=1.25,
+        accuracy=found("accuracy", accuracy, 0.006),
+        leakage=[
+            found("auc", 0.5 + rate, 0.02),
+            Finding(name="tpr_at_fpr", value=None, low=None, high=None, at=0.001, resolvable=False, n_nonmembers=900),
+            found("tpr_at_fpr", rate, rate / 4, 0.01),
+        ],
+    )  # fmt: skip
+
+
+def strength_group(group: str, kind: str = "") -> GroupFrontier:
+    """Two methods over three strengths, and one that never got as accurate."""
+    slopes = {"relaxloss": (0.90, 0.20), "dpsgd": (0.89, 0.03), "weak": (0.5, 0.01)}
+    curves = [
+        StrengthCurve(
+            method=method,
+            points=[strength_point(method, 3 - i, top + 0.03 * i, rate * (i + 1), kind) for i in range(3)],
+        )
+        for method, (top, rate) in slopes.items()
+    ]
+    note = "not reached: all settings are less accurate"
+    missing = Finding(name="tpr_at_fpr", value=None, low=None, high=None, at=0.01, resolvable=False, note=note)
+    lost = Finding(name="auc", value=None, low=None, high=None, resolvable=False, note=note)
+    reached = [found("tpr_at_fpr", 0.2, 0.05, 0.01), found("auc", 0.7, 0.05)]
+    differences = [difference("tpr_at_fpr", -0.31, 0.06, 0.01), difference("auc", -0.2, 0.05)]
+    return GroupFrontier(
+        group=group,
+        curves=curves,
+        at_accuracies=[
+            AtAccuracy(method=m, accuracy=0.94 - d, below=d, leakage=[missing, lost] if m == "weak" else reached)
+            for m in slopes
+            for d in (0.01, 0.05)
+        ],
+        differences=[
+            EqualAccuracy(subject="dpsgd", baseline="relaxloss", accuracy=0.925, differences=differences),
+            EqualAccuracy(
+                subject="weak", baseline="dpsgd", accuracy=None, note="every setting of dpsgd is more accurate"
+            ),
+        ],
+    )
+
+
+def frontier_record() -> AuditRecord:
+    """The full record with the curves of three methods, for all units and for the worst canaries."""
+    curves = Frontier(
+        reference="undefended", confidence=0.95, method="bootstrap",
+        groups=[strength_group("all"), strength_group("worst", "mislabelled")],
+    )  # fmt: skip
+    return compare_record().model_copy(update={"frontier": curves})
+
+
 def guaranteed_record(slack: float = 40.0) -> AuditRecord:
     """The full record with a formal guarantee on its last subject."""
     record = compare_record()
@@ -358,7 +420,8 @@ def hostile_record() -> AuditRecord:
     """The full record with every text replaced by one that tries to break out, but for the few that are enumerated."""
     record = guaranteed_record()
     first, second, *others = record.subjects
-    plain = record.model_copy(update={"subjects": [first, random_subject(second), *others]}).model_dump(mode="json")
+    changes = {"subjects": [first, random_subject(second), *others], "frontier": frontier_record().frontier}
+    plain = record.model_copy(update=changes).model_dump(mode="json")
     hostile = AuditRecord.model_validate(_poison(plain))
     assert hostile.title == HOSTILE
     return hostile

@@ -239,7 +239,7 @@ def _known(finding: Finding | None) -> Reading:
 
 
 def _drawn(values: Floats, confidence: float) -> Interval:
-    return percentile_interval(float(values[0]), values[1:], confidence)
+    return percentile_interval(float(values[0]), np.asarray(values[1:], np.float64), confidence)
 
 
 def _exact(curve: Replicated, value: float, confidence: float) -> Interval:

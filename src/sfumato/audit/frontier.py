@@ -199,7 +199,7 @@ def _leakages(
 def _read(curve: WeightedROC, fprs: Floats) -> Floats:
     if curve.members <= 0 or curve.nonmembers <= 0:
         return np.full(len(fprs) + 1, np.nan)
-    return np.append(weighted_tpr_at_fpr(curve, fprs), weighted_auc(curve))
+    return np.append(weighted_tpr_at_fpr(curve, np.asarray(fprs, np.float64)), weighted_auc(curve))
 
 
 def _worst(

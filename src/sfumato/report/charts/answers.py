@@ -59,8 +59,10 @@ def attacks_asked(rows: Sequence[QueryRisk]) -> list[str]:
 
 
 def marks_needed(record: AuditRecord) -> int:
-    """How many marks the page refers to: one for each subject, and for each attack in a chart of answers."""
-    return max([len(record.subjects), *(len(attacks_asked(subject.query_risk)) for subject in record.subjects)])
+    """How many marks the page refers to: for each subject, each attack in a chart of answers, each method's curve."""
+    asked = [len(attacks_asked(subject.query_risk)) for subject in record.subjects]
+    curves = [] if record.frontier is None else [len(group.curves) for group in record.frontier.groups]
+    return max([len(record.subjects), *asked, *curves])
 
 
 def _line(rows: Sequence[QueryRisk], attack: str, name: str, at: float | None) -> list[tuple[int, Finding]]:

@@ -1,0 +1,71 @@
+import re
+from itertools import pairwise
+
+import pytest
+
+from sfumato.report.charts.frontier import _apart, frontier_chart
+from sfumato.report.render import html, markdown
+from sfumato.report.sections.frontier import FrontierSection
+
+
+def section(page):
+    return page.partition('data-testid="section-frontier"')[2].partition("</section>")[0]
+
+
+def test_curves_are_drawn_with_their_names_and_tables(examples):
+    text = section(html(examples.frontier_record()))
+    assert text.count('data-testid="frontier-chart"') == 2  # 0.1 % cannot be measured: one chart for each group
+    for method in ("relaxloss", "dpsgd", "weak"):
+        assert f'class="name">{method}</text>' in text
+    assert "log scale" in text
+    assert "every setting of dpsgd is more accurate" in text
+    assert "not reached: all settings are less accurate" in text
+    assert "mislabelled" in text
+    assert "1.25\u00d7" in text
+
+
+def test_higher_rates_stand_higher_and_accuracy_runs_to_the_right(examples):
+    curve = examples.strength_group("all").curves[:1]
+    drawn = str(frontier_chart("k", curve, 0.01, 1e-4))
+    places = [(float(x), float(y)) for x, y in re.findall(r'<use href="#mark-0" x="([\d.]+)" y="([\d.]+)"', drawn)]
+    assert len(places) == 3
+    assert places == sorted(places)
+    assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+    assert places[0][1] - places[1][1] > places[1][1] - places[2][1]  # 20, 40, 60 %: the scale is logarithmic
+
+
+def test_names_do_not_lie_over_each_other():
+    heights = sorted(_apart([100.0, 101.0, 374.0, 374.0, 374.0], 374.0))
+    assert all(b - a >= 18 for a, b in pairwise(heights))
+    assert heights[-1] <= 374.0
+
+
+def test_rates_of_zero_are_drawn_at_the_edge(examples):
+    group = examples.strength_group("all")
+    zero = examples.strength_point("z", 1, 0.9, 0.0)
+    curve = group.curves[0].model_copy(update={"points": [zero]})
+    assert frontier_chart("k", [curve], 0.01, 1e-4) is not None
+    assert frontier_chart("k", [curve], 0.001, 1e-4) is None
+
+
+def test_a_record_without_strengths_says_so(examples):
+    assert "METHOD@STRENGTH" in section(html(examples.compare_record()))
+    assert "no curve is drawn" in markdown(examples.compare_record())
+
+
+def test_markdown_has_the_same_numbers(examples):
+    record = examples.frontier_record()
+    text = markdown(record)
+    shown = FrontierSection().context(record)["groups"][0]
+    for row in shown.points:
+        assert row.accuracy.text in text
+    assert "| dpsgd | relaxloss | 92.5" in text.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize("many", [70])
+def test_many_differences_are_left_to_the_record(examples, many):
+    record = examples.frontier_record()
+    group = record.frontier.groups[0]
+    more = group.model_copy(update={"differences": group.differences[:1] * many})
+    record = record.model_copy(update={"frontier": record.frontier.model_copy(update={"groups": [more]})})
+    assert "10 more pairs" in section(html(record))
