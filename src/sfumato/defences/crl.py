@@ -71,7 +71,8 @@ class CRL(Defence):
         threshold: "batch", as published, or "example": each example's own values are compared with the levels. The
             second is ours, not the paper's: no example's loss then depends on another one, so that it may stand under
             DP-SGD, where the centres are private parameters.
-        detach_target: whether no gradient flows through confidences. It does in the authors' code.
+        detach_target: whether no gradient flows through confidences. It does in the authors' code. With two classes the
+            flattened label is then the answer itself, and the branch lowers its entropy: losses may fall below `alpha`.
         first_epoch: number of the first epoch, 0 or 1, for what is even; 1 in the authors' code.
     """
 

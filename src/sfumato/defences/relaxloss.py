@@ -44,7 +44,8 @@ class RelaxLoss(Defence):
             in the public code of CRL.
         threshold: "batch", as published, or "example": each example's own loss is compared with alpha. The second is
             ours, not the paper's: no example's loss then depends on another one, so that it may stand under DP-SGD.
-        detach_target: whether no gradient flows through the flattened labels. It does in the authors' code.
+        detach_target: whether no gradient flows through the flattened labels. It does in the authors' code, which for
+            two classes means that the entropy of wrong answers is lowered.
         first_epoch: number of the first epoch, 0 or 1, for what is even; 0 in the authors' code.
     """
 
