@@ -33,6 +33,7 @@ from sfumato.audit.record import (
     Subject,
 )
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.strength import reached, refuse_weak, strength_notices
 from sfumato.audit.subject import asked_often, attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import honest, per_model, usefulness
 from sfumato.audit.verdict import verdict
@@ -122,17 +123,18 @@ def compare(
     """
     start = time.perf_counter()
     _check_names(recipes)
+    refuse_weak(population, recipes, settings)
     membership = settings.membership(population)
     jobs = jobs_for(population, recipes, membership, settings)
     asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
     results, done = carried_out(asked, store, executor, on_event)
-    runner = fit_runner(store)
     measured = [
-        _measure(recipe, population, membership, rows, settings, runner)
+        _measure(recipe, population, membership, rows, settings, fit_runner(store))
         for recipe, rows in zip(recipes, results, strict=True)
     ]
     subjects = [m.subject for m in measured]
-    checks = alarm_checks(subjects)
+    checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
+    known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength)]
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
@@ -141,15 +143,10 @@ def compare(
         subjects=subjects,
         comparisons=_comparisons(measured, honest(population), settings.confidence),
         frontier=frontier_of(_contended(measured, population), settings),
+        strength=strength,
         verdict=verdict(subjects, checks),
         checks=checks,
-        notices=[
-            *alarms(subjects),
-            *notices,
-            *said(done),
-            *_unused(recipes, results),
-            *_notices(membership, settings, subjects),
-        ],
+        notices=[*alarms(subjects), *known, *_notices(membership, settings, subjects)],
         not_tested=untested(subjects),
         citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),

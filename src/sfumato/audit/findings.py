@@ -19,6 +19,7 @@ from sfumato.seeding import stream
 from sfumato.types import Bools, Floats, Strings
 
 FEWEST_IN_GROUP = 10
+LOWEST_PER_UNIT = 1e-3  # a lower rate for each unit by itself would take tens of thousands of models
 SHARED = "The targets are each other's references: where there is little to find this rate reads too low."
 
 
@@ -78,7 +79,7 @@ def _calibrated(game: Game, played: Played, settings: AuditSettings) -> list[Fin
         played.scores,
         game.members,
         game.in_game,
-        fprs=settings.fprs,
+        fprs=[fpr for fpr in settings.fprs if fpr >= LOWEST_PER_UNIT],
         confidence=settings.confidence,
         replicates=settings.replicates,
         rng=stream(settings.seed, "calibrated", played.attack.name),

@@ -12,7 +12,7 @@ from sfumato.audit.record import GroupResult
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import Counts, unresolved
 from sfumato.audit.verdict import strongest_of
-from sfumato.data.canaries import GROUP
+from sfumato.data.canaries import GROUP, KINDS
 from sfumato.types import Strings
 
 RATES = (0.01, 0.001)  # what Aerni et al. (arXiv 2404.17399) quote, and what fewer canaries can resolve
@@ -29,7 +29,7 @@ def by_kind(game: Game, played: Sequence[Played], kinds: Strings, settings: Audi
         kinds: text [units].
         settings: for level, replicates, seed and FPRs.
     """
-    labels = without_small(kinds, game.in_game)
+    labels = np.where(np.isin(kinds, KINDS), kinds, without_small(kinds, game.in_game))  # kinds of ours name nobody
     several = np.unique(labels[game.in_game])
     return [_of_kind(game, played, str(kind), labels == kind, len(several), settings) for kind in several]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sfumato.attacks.catalogue import attacks
 from sfumato.attacks.membership.base import MembershipAttack
-from sfumato.data.canaries import GROUP, NONE
+from sfumato.data.canaries import GROUP, NONE, twins
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
@@ -19,6 +19,7 @@ from sfumato.types import Rows
 from sfumato.validate import at_least, in_range, one_of
 
 DESIGNS = ("halves", "coins", "canaries")
+STRENGTHS = ("usual", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class AuditSettings:
         draws: how many answers are asked of each record, rising, where models answer at random; see `audit.queries`.
         draws_attacks: names among `attacks` that are tried with each of `draws`; empty for all that read one signal
             and train nothing.
+        strength: "usual", or "full" for a run that must keep to the protocol of `audit.strength`.
     """
 
     attacks: tuple[MembershipAttack, ...]
@@ -56,9 +58,11 @@ class AuditSettings:
     dtype: str = "float32"
     draws: tuple[int, ...] = (1, 4, 16)
     draws_attacks: tuple[str, ...] = ()
+    strength: str = "usual"
 
     def __post_init__(self) -> None:
         one_of("design", self.design, DESIGNS)
+        one_of("strength", self.strength, STRENGTHS)
         one_of("dtype", self.dtype, ("float32", "float64"))
         at_least("models", self.models, 2)
         at_least("replicates", self.replicates, 2)
@@ -130,7 +134,7 @@ class AuditSettings:
         else:
             self._check_drawn(population.units)
             canaries = np.sort(order[: self.canaries])
-        rest = order[~np.isin(order, canaries)]
+        rest = order[~np.isin(order, [*canaries, *twins(population)])]
         public = np.sort(rest[: round(self.public * population.units)])
         return Membership.canary_pairs(population.units, canaries, self.models, rng, public=public)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.audit.findings import groups, judge
 from sfumato.audit.defences import needs_of
+from sfumato.audit.findings import groups, judge
 from sfumato.audit.game import FitRunner, Game, Played, play, why_not
 from sfumato.audit.kinds import by_kind
 from sfumato.audit.queries import ALWAYS_THE_SAME, Studied, study

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 from sfumato.attacks.catalogue import attacks
+from sfumato.audit.defences import needs_of
 from sfumato.models.base import ModelFamily
 from sfumato.private.clipping.choice import clippings
 from sfumato.registry import discover
@@ -24,6 +25,7 @@ class Entry(NamedTuple):
     reference: str
     summary: str
     bibtex: str
+    details: dict[str, Any]  # of defences: reconstruction, needs, guard, couples, trainings
 
 
 def defences() -> dict[str, type[Defence]]:
@@ -69,4 +71,18 @@ def _with_fields(part: Defence) -> str:
 def _entry(name: str, kind: Any) -> Entry:
     summary = getattr(kind, "summary", "") or (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     family = getattr(kind, "family", "clipping")
-    return Entry(name, family, kind.reference, summary, getattr(kind, "bibtex", ""))
+    details = _details(kind.example()) if issubclass(kind, Defence) else {}
+    return Entry(name, family, kind.reference, summary, getattr(kind, "bibtex", ""), details)
+
+
+def _details(example: Defence) -> dict[str, Any]:
+    return {
+        "reconstruction": example.reconstruction,
+        "needs": needs_of(example),
+        "guard": type(example).guard is not Defence.guard,
+        "couples": example.couples,
+        "trainings": example.trainings,
+        "branches": list(example.branches),
+        "canary": example.canary,
+        "adaptive": list(example.adaptive),
+    }

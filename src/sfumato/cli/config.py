@@ -11,6 +11,7 @@ from typing import Any
 from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.strength import FULL, MODELS
 from sfumato.cli import catalogue
 from sfumato.cli.fields import complete, make, read, shown, unknown
 from sfumato.cli.spelling import typical
@@ -191,8 +192,10 @@ def dump(config: RunConfig) -> str:
 
 
 def audit_settings(table: Mapping[str, Any], chosen: tuple[MembershipAttack, ...]) -> AuditSettings:
-    """Settings from a table without `attacks`, which are objects."""
-    return replace(AuditSettings(attacks=chosen), **read(AuditSettings, table, "[audit]", without=("attacks",)))
+    """Settings from a table without `attacks`, which are objects; at full strength its protocol's are the defaults."""
+    given = read(AuditSettings, table, "[audit]", without=("attacks",))
+    usual = {"models": MODELS, "design": "canaries"} if given.get("strength") == FULL else {}
+    return replace(AuditSettings(attacks=chosen), **{**usual, **given})
 
 
 def defence_from(table: Mapping[str, Any]) -> Defence:

@@ -163,7 +163,7 @@ def _checked(chosen: tuple[Defence, ...], options: DataOptions) -> tuple[Defence
 def audit_of(options: RunOptions, base: RunConfig | None = None) -> AuditSettings:
     """What to try and how hard; what the options leave open comes from `base`, else from the defaults."""
     chosen = _attacks(options, base)
-    given = {key: getattr(options, key) for key in ("models", "design", "canaries", "public", "seed")}
+    given = {key: getattr(options, key) for key in ("models", "design", "canaries", "public", "seed", "strength")}
     table = {key: value for key, value in given.items() if value is not None} | _split_changes(options)[1]
     if base is None:
         return audit_settings(table, chosen)

@@ -104,6 +104,13 @@ class RunOptions(DataOptions):
         str | None,
         Option(metavar="NAMES", help='As listed, with commas: loss, "rmia(...)".', rich_help_panel=_WHAT),
     ] = None
+    strength: Annotated[
+        str | None,
+        Option(
+            help="usual, or full: 64 models, 500 canaries of several kinds, the best attacks; `--models` scales it.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     models: Annotated[
         int | None, Option(help="Models per recipe; each in turn is the target.", rich_help_panel=_HOW)
     ] = None

@@ -129,7 +129,7 @@ def with_public_numbers(trained: Trained) -> Trained:
     number: under add-or-remove that number is private.
     """
     events = tuple(replace(event, records=_public_records(event)) for event in trained.history.events)
-    return replace(trained, history=History(events), seconds=0.0)
+    return replace(trained, history=History(events), seconds=0.0, tallies={})
 
 
 def _public_records(event: Event) -> int:

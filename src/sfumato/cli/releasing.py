@@ -19,6 +19,7 @@ from sfumato.cli.options import AuditOptions, TrainOptions
 from sfumato.cli.releases import MEMBERS, read_members, read_release
 from sfumato.cli.running import command_of, kept, store_at
 from sfumato.cli.screen import Screen
+from sfumato.cli.strengthening import refuse_full
 from sfumato.cli.weights import read_weights
 from sfumato.cli.writing import checks_from, finish, output_folder
 from sfumato.data.formats.files import existing
@@ -90,6 +91,7 @@ def release_audited(context: typer.Context, options: AuditOptions) -> int:
     screen, checks = Screen.of(options), checks_from(options.checks)
     place = existing(options.release or "", what="a model")
     config, population, release = _from_folder(place, options) if place.is_dir() else _from_weights(place, options)
+    refuse_full(config.audit, "one released model")
     folder = output_folder(config.run.out or "audit")
     store = store_at(config.run.store)
     try:

@@ -16,10 +16,10 @@ from sfumato.cli.config import RunConfig, dump
 from sfumato.cli.contenders import contenders
 from sfumato.cli.failures import Stopped
 from sfumato.cli.invocation import Invocation
-from sfumato.cli.opening import open_population
 from sfumato.cli.options import RunOptions
 from sfumato.cli.promises import left_fresh
 from sfumato.cli.screen import Screen
+from sfumato.cli.strengthening import opened
 from sfumato.cli.writing import checks_from, finish, output_folder
 from sfumato.data.download import cache_folder
 from sfumato.data.population import Population
@@ -41,7 +41,7 @@ class Prepared:
 
 def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared:
     """Open the data, build the recipes, and fit the run into the budget if there is one."""
-    population = open_population(config.data, config.audit.seed)
+    config, population = opened(config, screen)
     for note in population.notes:
         screen.note(note)
     recipes, store = contenders(config, population), store_at(config.run.store)
@@ -108,7 +108,7 @@ def kept(store: Store) -> Stopped:
 
 def dumped(config: RunConfig, path: Path, screen: Screen) -> int:
     """Write the configuration of the run with every number in it; nothing is trained."""
-    population = open_population(config.data, config.audit.seed)
+    config, population = opened(config, screen)
     write_atomic(path, dump(config.resolved(population.kind)).encode())
     screen.written({"configuration": path}, f"sfumato compare --config {path}")
     screen.document({"configuration": str(path)})

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
 from sfumato.audit.compare import Run
 from sfumato.audit.record import AuditRecord, Finding, Subject
-from sfumato.audit.verdict import strongest_row, verdict
+from sfumato.audit.verdict import describe, headline, strongest_row, verdict, worst_kind
 from sfumato.audit.worst import write_worst_units
 from sfumato.cli.screen import Screen
 from sfumato.errors import UsageError
@@ -91,8 +91,28 @@ def summary(record: AuditRecord, screen: Screen) -> None:
         columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     screen.say("")
     screen.table(columns, rows, record.title)
+    for line in (*_kinds(record), *_strength(record)):
+        screen.say(line)
     for result in record.checks:
         screen.say(f"Check {result.outcome}: {result.name} ({result.condition}): {result.explanation}")
+
+
+def _kinds(record: AuditRecord) -> list[str]:
+    """The worst kind of canary of each subject."""
+    found = [(subject, worst) for subject in record.subjects if (worst := worst_kind(subject)) is not None]
+    return [
+        f"Worst canaries of {subject.name}: {worst.group}, {describe(headline(worst))} ({worst.attack})."
+        for subject, worst in found
+    ]
+
+
+def _strength(record: AuditRecord) -> list[str]:
+    """What the protocol came to; nothing for a run that was not asked for full strength."""
+    made = record.strength
+    if made is None:
+        return []
+    return [f"Strength: {made.reached}, with {made.models} models and {sum(made.canaries.values())} canaries.",
+            *made.scaled, *made.missing]  # fmt: skip
 
 
 def _row(subject: Subject, at: float | None) -> list[str]:

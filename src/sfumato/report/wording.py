@@ -17,6 +17,8 @@ _LABELS = {
     "balanced_accuracy": "Balanced accuracy",
     "advantage": "Advantage",
     "tpr_at_fpr": "TPR at FPR {at}",
+    "tpr_at_fpr_calibrated": "TPR at FPR {at}, calibrated to each unit",
+    "worst_unit_tpr": "TPR of the worst-hit unit at FPR {at}",
     "tnr_at_fnr": "TNR at FNR {at}",
     "ppv": "PPV at prior {at}",
     "balanced_accuracy_crossfitted": "Balanced accuracy, threshold from other targets",
@@ -145,6 +147,8 @@ def shown(finding: Finding, difference_of: str = "") -> Shown:
 
 def unresolvable(finding: Finding) -> str:
     """Why there is no number: too few non-members (for a TNR: members), else the finding's own note."""
+    if finding.name == "tpr_at_fpr_calibrated" and finding.note:
+        return finding.note[:1].lower() + finding.note[1:].rstrip(".")
     if finding.name == "tnr_at_fnr" and finding.n_members:
         return f"not resolvable with {amount(finding.n_members, 'member')}"
     if finding.n_nonmembers and finding.at is not None:

@@ -1,4 +1,4 @@
-"""How often each unit is found: its true positive rate over the models trained on it, at one threshold for all units."""
+"""How often each unit is found: its true positive rate over the models that had it, at one threshold for all units."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from sfumato.cli.options import AuditOptions, takes
 from sfumato.cli.releasing import release_audited
 from sfumato.cli.running import carried_out, command_of
 from sfumato.cli.screen import Screen
+from sfumato.cli.strengthening import refuse_full
 from sfumato.cli.writing import checks_from, finish, output_folder
 from sfumato.errors import UsageError
 from sfumato.targets.predictions import PredictionColumns, Predictions, read_predictions
@@ -48,6 +49,7 @@ def _table_audited(context: typer.Context, options: AuditOptions) -> int:
     screen, checks = Screen.of(options), checks_from(options.checks)
     _refuse_unused(options)
     settings, command, title = audit_of(options), command_of(context), options.title or ""
+    refuse_full(settings, "a table")
     table = _table(options)
     folder = output_folder(options.out or "audit")
     judge = audit_predictions if options.predictions is not None else audit_scores

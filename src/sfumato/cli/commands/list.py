@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sfumato.cli.catalogue import FAMILIES, entries
+from sfumato.cli.catalogue import FAMILIES, Entry, entries
 from sfumato.cli.screen import Screen
 
 
@@ -16,8 +16,18 @@ def list_methods(
 ) -> int:
     """List attacks, defences, models, recipes or ways to clip gradients."""
     screen, found = Screen("plain", as_json), entries(family)
-    screen.document([{key: value for key, value in entry._asdict().items() if key != "bibtex"} for entry in found])
+    screen.document([_document(entry) for entry in found])
     screen.table(
-        ["name", "reference", "summary"], [[e.name, e.reference or "-", e.summary] for e in found], numbers=False
+        ["name", "reference", "summary"], [[e.name, e.reference or "-", _summary(e)] for e in found], numbers=False
     )
     return 0
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    own = {key: value for key, value in entry._asdict().items() if key not in ("bibtex", "details")}
+    return {**own, **entry.details}
+
+
+def _summary(entry: Entry) -> str:
+    """With the word reconstruction before what is one: nobody may take it for the published method."""
+    return f"(reconstruction) {entry.summary}" if entry.details.get("reconstruction") else entry.summary

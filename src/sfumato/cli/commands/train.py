@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from sfumato.audit.branches import branch_notices
 from sfumato.cli.charging import charging
 from sfumato.cli.configuring import release_config
 from sfumato.cli.contenders import contenders
@@ -39,6 +40,8 @@ def train(context: typer.Context, options: TrainOptions) -> int:
         screen.note(note)
     charge = charging(options, recipe, population)
     trained = trained_once(recipe, population, members, config, screen, charge)
+    for notice in branch_notices(recipe.name, recipe.defence, [trained.facts()]):
+        screen.note(f"{notice.text} {notice.remedy}")
     facts: dict[str, Any] = {"utility": measured(recipe, trained, population, members)}
     if charge is not None:
         facts["ledger"] = {"people": charge.ledger.name, "spent": charge.statement()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sfumato.audit.record import AuditRecord
+from sfumato.audit.record import AuditRecord, DefenceSummary, StrengthSummary
 from sfumato.report.section import Section
 from sfumato.report.wording import amount, count
 
@@ -30,12 +30,32 @@ class FactsSection(Section):
                     f"{amount(data.game_units, 'unit')}; {count(data.public_units)} known as public",
                 ),
                 ("Models", _models(record)),
+                *([("Strength of the attack", _strength(record.strength))] if record.strength else []),
                 *([("What was attacked", artefacts.pop())] if common else []),
                 ("Targets", f"{amount(design.targets, 'model')} attacked per subject, each with {_references(record)}"),
             ],
             "common": common,
+            "told": told,
             "subjects": list(enumerate(record.subjects)),
         }
+
+
+def told(defence: DefenceSummary) -> list[str]:
+    """What stands out of a defence, one line each, its name before the first colon."""
+    lines = [
+        ("Reconstruction", defence.reconstruction),
+        ("Needs", "; ".join(defence.needs)),
+        ("Guard", "answers are changed before anyone sees them" if defence.guard else ""),
+        ("Couples examples", defence.couples),
+        ("Cost", f"about {defence.trainings:g} ordinary trainings" if defence.trainings != 1 else ""),
+    ]
+    return [f"{name}: {text.removesuffix('.')}." for name, text in lines if text]
+
+
+def _strength(made: StrengthSummary) -> str:
+    kinds = ", ".join(f"{count(number)} {kind}" for kind, number in made.canaries.items())
+    parts = [f"{made.reached}: {amount(made.models, 'model')} per subject; canaries: {kinds}"]
+    return " ".join(f"{part.removesuffix('.')}." for part in [*parts, *made.scaled, *made.missing])
 
 
 def _shape(record: AuditRecord) -> str:

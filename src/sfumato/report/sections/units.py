@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sfumato.audit.record import AuditRecord, Finding, GroupResult, Subject
 from sfumato.report.charts import histogram_chart, interval_strip, swatch
 from sfumato.report.section import Section
-from sfumato.report.wording import Shown, label, number, rate_label, shown
+from sfumato.report.wording import Shown, label, number, percent, rate_label, shown
 
 _CHANCE = 0.5
 
@@ -21,6 +21,19 @@ class Risk(NamedTuple):
     swatch: Markup
     attack: str
     models: int
+    chart: Markup | None
+    quantiles: list[tuple[str, str]]
+    worst: Shown
+    note: str
+
+
+class Found(NamedTuple):
+    """How often one attack found single units of one subject; `chart` is None where no unit was counted."""
+
+    subject: str
+    swatch: Markup
+    attack: str
+    at: str
     chart: Markup | None
     quantiles: list[tuple[str, str]]
     worst: Shown
@@ -50,6 +63,7 @@ class UnitsSection(Section):
         top = max((n for s in record.subjects if s.vulnerability for n in s.vulnerability.counts), default=0)
         ends = _ends([f for _, _, group in groups for f in group.findings if f.name == "auc"])
         return {
+            "found": [row for i, s in enumerate(record.subjects) if (row := _found(i, s)) is not None],
             "risks": [risk for i, s in enumerate(record.subjects) if (risk := _risk(i, s, top)) is not None],
             "without": [s.name for s in record.subjects if s.vulnerability is None],
             "columns": [label(*column) for column in columns],
@@ -71,6 +85,23 @@ def _risk(index: int, subject: Subject, top: int) -> Risk | None:
         [(_quantile(name), number(value)) for name, value in spread.quantiles.items()],
         shown(spread.worst_decile),
         spread.note,
+    )
+
+
+def _found(index: int, subject: Subject) -> Found | None:
+    rates = subject.unit_rates
+    if rates is None:
+        return None
+    top = max(rates.counts, default=0)
+    return Found(
+        subject.name,
+        swatch(index),
+        rates.attack,
+        rate_label(rates.at),
+        histogram_chart(f"found-{index}", index, subject.name, rates, top) if top else None,
+        [(_quantile(name), percent(value)) for name, value in rates.quantiles.items()],
+        shown(rates.worst),
+        rates.note,
     )
 
 
