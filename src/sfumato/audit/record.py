@@ -30,6 +30,7 @@ from sfumato.audit.measured import (
     Value,
     Vulnerability,
 )
+from sfumato.audit.tuned import TuningSummary
 from sfumato.errors import UsageError
 from sfumato.validate import one_of
 
@@ -56,6 +57,7 @@ __all__ = [
     "QueryRisk",
     "StrengthSummary",
     "Subject",
+    "TuningSummary",
     "UnitRates",
     "Value",
     "Verdict",
@@ -263,6 +265,7 @@ class AuditRecord(Value):
     subjects: list[Subject]
     comparisons: list[Comparison] = Field(default_factory=list)
     frontier: Frontier | None = None
+    tuning: list[TuningSummary] = Field(default_factory=list)
     strength: StrengthSummary | None = None
     verdict: Verdict
     checks: list[CheckResult] = Field(default_factory=list)

@@ -137,6 +137,12 @@ class CRL(Defence):
             "centre_lr": (0.01, 0.1, 0.5),
         }
 
+    def unsuited(self, classes: int) -> str:
+        """Why these numbers are of no use with so many classes, or ""; a search over `grid` passes over them."""
+        if self.t == 0 or self.alpha >= reachable_floor(self.t, classes):
+            return ""
+        return "the loss of normalised logits cannot fall to alpha, so it would never be held there"
+
     @property
     def couples(self) -> str:  # type: ignore[override] - depends on the threshold
         """Why one example's loss depends on others, or ""."""
