@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sfumato.atomic import replacing
+from sfumato.canonical import content_hash
+
+PART = ".part-"  # between the name of a training's file and that of a part of it
 
 
 class Saved(NamedTuple):
@@ -37,9 +42,17 @@ class Checkpoint:
     every: float = 30.0
     _last: float = field(default_factory=time.monotonic)
 
-    def save(self, tensors: dict[str, torch.Tensor], numbers: dict[str, list[float]]) -> None:
-        """Write, unless the last write was less than `every` seconds ago."""
-        if time.monotonic() - self._last < self.every:
+    def part(self, name: str) -> Checkpoint:
+        """For a part of the training: another file beside this one, removed with it."""
+        digest = content_hash(name)[:16]
+        path = self.path.with_name(f"{self.path.stem}{PART}{digest}{self.path.suffix}")
+        return Checkpoint(path, f"{self.key} {name}", self.every)
+
+    def save(
+        self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, list[float]], *, now: bool = False
+    ) -> None:
+        """Write, unless the last write was less than `every` seconds ago; `now` writes in any case."""
+        if not now and time.monotonic() - self._last < self.every:
             return
         unshared = {name: value.detach().clone() for name, value in tensors.items()}
         with replacing(self.path) as temporary:
@@ -60,5 +73,7 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Delete the file once the training is done."""
+        """Delete the file, and those of its parts, once the training is done."""
+        for path in self.path.parent.glob(f"{glob.escape(self.path.stem + PART)}*{self.path.suffix}"):
+            path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sfumato.errors import SfumatoError
 from sfumato.sde.streams import set_noise, set_progress
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, chain
@@ -32,6 +31,7 @@ from sfumato.training.steps import (
     optimizer_tensors,
     put_back,
     rate_factor,
+    refuse_infinite,
     restore_optimizer,
     tensors_of,
 )
@@ -142,11 +142,7 @@ class Training:
             self._set_rate(step, len(batches))
             total += self._step(rows, draws.at("step", step))
         mean = float(total) / (len(batches) * run.stack.models)
-        if not math.isfinite(mean):
-            raise SfumatoError(
-                f"Expected a finite training loss, got {mean} in epoch {self.epoch + 1}.",
-                remedy="Lower the learning rate, or standardise the inputs (`standardise=True`).",
-            )
+        refuse_infinite(mean, self.epoch)
         return mean
 
     def _step(self, rows: torch.Tensor, draws: Draws) -> torch.Tensor:

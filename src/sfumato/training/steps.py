@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from sfumato.errors import SfumatoError
 from sfumato.training.task import Optimizer, Task
 
 
@@ -115,6 +116,15 @@ def add_l1(parameters: Iterable[nn.Parameter], strength: float) -> None:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.sign(), alpha=strength)
+
+
+def refuse_infinite(loss: float, epoch: int) -> None:
+    """Refuse a mean loss that is not finite; `epoch` counts from 0."""
+    if not math.isfinite(loss):
+        raise SfumatoError(
+            f"Expected a finite training loss, got {loss} in epoch {epoch + 1}.",
+            remedy="Lower the learning rate, or standardise the inputs (`standardise=True`).",
+        )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

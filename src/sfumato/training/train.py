@@ -14,6 +14,7 @@ from sfumato.training.defence import Defence, configured
 from sfumato.training.loop import Training
 from sfumato.training.preparation import Assignment, LoopOptions, Prepared, prepare
 from sfumato.training.private_loop import PrivateTraining, time_private_steps, train_privately
+from sfumato.training.refusals import refuse_ledger
 from sfumato.training.steps import StepTimes
 from sfumato.training.task import Task
 from sfumato.training.trained import Trained
@@ -39,6 +40,8 @@ def train(
     task = configured(defence, task)
     plan = update_of(defence, population)
     if course_of(defence) is not None or fitted_guards(defence):
+        if options.charge is not None:
+            refuse_ledger([part for part in (course_of(defence), *fitted_guards(defence)) if part is not None])
         return [_in_workshop(prepare(task, defence, population, work, options, plan=plan), options, plan)]
     if plan is not None:
         return train_privately(task, defence, plan, population, work, options)
@@ -55,7 +58,8 @@ def _in_workshop(run: Prepared, options: LoopOptions, plan: Plan | None) -> Trai
         trained = PrivateTraining(run, plan, options).finish()
     else:
         trained = Training(run, options).finish()[0]
-    return replace(trained, guards=workshop.fitted_guards(trained))
+    guards = workshop.fitted_guards(trained)
+    return replace(trained, guards=guards, history=run.views[0].history)  # with what was read for the guards
 
 
 def time_steps(
@@ -81,12 +85,13 @@ def time_steps(
     """
     start = time.perf_counter()
     task = configured(defence, task)
-    plan = update_of(defence, population)
+    plan, part = update_of(defence, population), course_of(defence)
+    trainings = 1.0 if part is None else part.trainings
     if plan is not None:
-        return time_private_steps(task, defence, plan, population, work, options, budget)
+        times = time_private_steps(task, defence, plan, population, work, options, budget)
+        return times._replace(epochs=math.ceil(times.epochs * trainings))
     run = prepare(task, defence, population, work, options)
     training = Training(run, options)
     setup = time.perf_counter() - start
-    part = course_of(defence)
-    epochs = math.ceil(run.task.epochs * (1.0 if part is None else part.trainings))
+    epochs = math.ceil(run.task.epochs * trainings)
     return StepTimes(setup, training.median_step(start + setup + budget), training.steps, epochs)

@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from sfumato.private.plan import Plan
-from sfumato.sde.streams import set_noise
+from sfumato.sde.streams import set_noise, set_progress
 from sfumato.seeding import derive
 from sfumato.training.augment import augment
-from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.composition import fitted_guards
+from sfumato.training.composition import course_of, fitted_guards
 from sfumato.training.defence import Batch, Defence, chain
 from sfumato.training.draws import Draws
 from sfumato.training.extras import features_of
-from sfumato.training.loop import Hooks, Training
+from sfumato.training.fronts import SAVED
+from sfumato.training.loop import Hooks
 from sfumato.training.losses import two_column
-from sfumato.training.preparation import Epoch, LoopOptions, Prepared, extras_of, network_of
-from sfumato.training.private_loop import PrivateTraining
-from sfumato.training.seen import Objective, Seen
+from sfumato.training.preparation import LoopOptions, Prepared, extras_of, network_of
+from sfumato.training.refusals import (
+    refuse_empty,
+    refuse_foreign,
+    refuse_incomplete,
+    refuse_second,
+    refuse_shape,
+    refuse_unheeded,
+)
+from sfumato.training.seen import Objective, Seen, Tally
 from sfumato.training.stacking import ModelStack
-from sfumato.training.steps import optimizer_of, put_back, rate_factor, tensors_of
+from sfumato.training.stage_runs import Kept, answering, fitted, looped, with_network
+from sfumato.training.stages import Finished, Stages
+from sfumato.training.steps import add_l1, optimizer_of, put_back, rate_factor
 from sfumato.training.task import Optimizer, Task
 from sfumato.training.trained import Trained
 
 CHUNK = 1024  # records a pass, where a network is only asked
-STAGE = "stage"  # before the names of finished stages in a checkpoint
 
 
 @dataclass(eq=False)
 class Workshop:
-    """One model in the making. A course calls `fit` and `loop` with names of its stages: a finished one is not repeated
-    after an interruption.
+    """One model in the making. A course calls `fit`, `answers_after` and `loop` with names of its stages: a finished
+    one is not repeated after an interruption, and one that was cut off goes on after its last kept epoch. For that to
+    give the same weights, all else that a course does must follow from its stages and from `draws`.
 
     Rows are int64 positions in `x` [n, *shape] and `targets` [n, classes], which hold all records of the population;
     a course reads those of `fit_rows`, `validation_rows` and `reference_rows`, and no others.
@@ -50,13 +60,15 @@ class Workshop:
     run: Prepared
     options: LoopOptions
     plan: Plan | None = None
-    tallies: dict[str, float] = field(default_factory=dict)
-    epochs: int = 0
 
     def __post_init__(self) -> None:
+        part = course_of(self.run.defence)
+        self.stages = Stages(self.options, math.ceil(self.run.task.epochs * (1.0 if part is None else part.trainings)))
         self._initial = copy.deepcopy(self.run.stack.module.state_dict())
-        saved = None if self.options.checkpoint is None else self.options.checkpoint.load()
-        self._finished = {} if saved is None else _stages(saved.tensors)
+        self._own = torch.zeros(len(self.run.x), dtype=torch.bool)
+        self._own[torch.from_numpy(self.run.views[0].rows)] = True
+        self._tally: Tally | None = None
+        self._protected = ""
 
     @property
     def task(self) -> Task:
@@ -98,8 +110,15 @@ class Workshop:
         """Of the whole chain; its extra parameters are in `Seen.extras` where `fit` runs it."""
         return self.run.objective
 
+    def units(self, rows: torch.Tensor) -> torch.Tensor:
+        """int64 [k]: the unit of privacy of each of these rows."""
+        return torch.from_numpy(self.run.views[0].population.unit_of[rows.numpy()])
+
     def note(self, purpose: str) -> None:
-        """Write into the history that the training records are read once more, for this purpose."""
+        """Write into the history that the training records are read once more, for this purpose.
+
+        `fit`, `answers_after` and `loop` do so themselves.
+        """
         self.run.views[0].note("training", purpose)
 
     def network(self, name: str = "") -> nn.Module:
@@ -129,77 +148,107 @@ class Workshop:
         """Train a network in place, as the task says.
 
         Parameters with `requires_grad` off stay as they are. An average of weights, and the best epoch of early
-        stopping, end up in the network.
+        stopping, end up in the network. Extra parameters of the chain begin anew with each stage.
 
         Args:
             stage: name, used once in a course.
             network: one of `network`.
             rows: int64 [k], `fit_rows` by default.
-            targets: [n, classes] in place of the labels.
+            targets: [n, classes] in place of the labels; validation scores keep to the labels.
             epochs: the task's by default.
             lr: learning rate at the start, the task's by default.
             objective: the chain's by default.
-            hooks: see `Hooks`.
+            hooks: see `Hooks`; what they keep is put back, too, if the stage is not repeated.
             protected: whether the chain's private update, if there is one, takes the steps; its plan counts them.
 
         Returns:
             `network`, in eval mode.
-        """
-        if stage in self._finished:
-            network.load_state_dict(self._finished[stage])
-            return network.eval()
-        run = self._run_for(stage, network, rows, targets, objective)
-        run = replace(run, task=_retimed(run.task, epochs, lr))
-        options = replace(self.options, checkpoint=self._checkpoint(stage))
-        if protected and self.plan is not None:
-            result = PrivateTraining(run, self.plan, options).finish()
-        else:
-            result = Training(run, options, hooks).finish()[0]
-        assert result.state is not None
-        network.load_state_dict(result.state)
-        self.epochs += result.epochs
-        for branch, steps in result.tallies.items():
-            self.tallies[branch] = self.tallies.get(branch, 0.0) + steps
-        self._finish(stage, network, options.checkpoint)
-        return network.eval()
 
-    def loop(
+        Raises:
+            UsageError: for rows that are not the model's own, hooks in private steps, or private steps a second time.
+        """
+        plan = self.plan if protected else None
+        run = self._run_for(stage, network, rows, targets, objective, _retimed(self.task, epochs, lr))
+        hooks = hooks or Hooks()
+        kept = with_network(network, hooks.kept)
+        if plan is None:
+            self.note(f"{stage}, up to {run.task.epochs} epochs")
+        else:
+            refuse_second(stage, self._protected, hooks)
+            self._protected = stage
+        found = self.stages.through(stage, lambda options: fitted(run, hooks, plan, options, kept))
+        put_back(kept, found.tensors)
+        return answering(network)
+
+    def answers_after(
         self,
         stage: str,
         network: nn.Module,
-        kept: Mapping[str, nn.Module | torch.optim.Optimizer],
-        epochs: int,
-        epoch: Callable[[int], float],
-    ) -> nn.Module:
-        """Epochs of a course's own making, kept after each one.
+        asked: torch.Tensor,
+        *,
+        rows: torch.Tensor | None = None,
+        epochs: int | None = None,
+    ) -> torch.Tensor:
+        """Train a network as `fit` does, and keep what it says of some records in place of its weights.
 
         Args:
             stage: name, used once in a course.
-            network: what the stage is for.
-            kept: everything else that changes from epoch to epoch, by name.
+            network: one of `network`; to be thrown away.
+            asked: int64 [a], the records it is asked about.
+            rows: int64 [k], `fit_rows` by default.
+            epochs: the task's by default.
+
+        Returns:
+            Its `outputs` [a, classes] for `asked`.
+        """
+        run = self._run_for(stage, network, rows, None, None, _retimed(self.task, epochs, None))
+        self.note(f"{stage}, up to {run.task.epochs} epochs, and its answers on {len(asked)} training records")
+
+        def asked_after(options: LoopOptions) -> Finished:
+            found = fitted(run, Hooks(), None, options, {})
+            return found._replace(tensors={"answers": self.outputs(answering(network), asked)})
+
+        return self.stages.through(stage, asked_after).tensors["answers"]
+
+    def loop(self, stage: str, network: nn.Module, kept: Kept, epochs: int, epoch: Callable[[int], float]) -> nn.Module:
+        """Epochs of a course's own making, kept after each one. An average of weights and early stopping are the
+        course's own business here (see `refuse_unheeded`).
+
+        Args:
+            stage: name, used once in a course.
+            network: what the stage is for; in train mode at the start of each epoch.
+            kept: everything else that changes from epoch to epoch, by name; put back, too, if the stage is not
+                repeated.
             epochs: how many.
             epoch: runs epoch 0, 1, ... and returns its mean loss; all its randomness comes from streams named by the
                 epoch.
 
         Returns:
             `network`, in eval mode.
+
+        Raises:
+            SfumatoError: if the loss stops being finite.
         """
-        if stage in self._finished:
-            network.load_state_dict(self._finished[stage])
-            return network.eval()
-        start, checkpoint, parts = time.perf_counter(), self._checkpoint(stage), {**kept, "network": network}
-        saved = None if checkpoint is None else checkpoint.load()
-        if saved is not None:
-            put_back(parts, saved.tensors)
-        for done in range(0 if saved is None else int(saved.numbers["epoch"][0]), epochs):
-            loss = epoch(done)
-            self.epochs += 1
-            if checkpoint is not None and done + 1 < epochs:
-                checkpoint.save(tensors_of(parts), {"epoch": [done + 1]})
-            if self.options.on_epoch is not None:
-                self.options.on_epoch(Epoch(done + 1, epochs, 1, loss, time.perf_counter() - start))
-        self._finish(stage, network, checkpoint)
-        return network.eval()
+        self.note(f"{stage}, {epochs} epochs")
+        parts = with_network(network, kept)
+        self._tally = Tally(1)
+        seen = self._tally
+        found = self.stages.through(stage, lambda options: looped(parts, seen, epochs, epoch, options))
+        self._tally = None
+        put_back(parts, found.tensors)
+        return answering(network)
+
+    def refuse_unheeded(self, part: Defence) -> None:
+        """Refuse what a course that steps by itself (`loop`) would leave out.
+
+        Args:
+            part: whose course it is.
+
+        Raises:
+            UsageError: if the task asks for an average of weights or for early stopping, or if the objective of the
+                chain has extra parameters.
+        """
+        refuse_unheeded(self.run, part)
 
     def batches(self, rows: torch.Tensor, draws: Draws) -> Iterator[tuple[torch.Tensor, Draws]]:
         """The rows of an epoch in random order, in batches of the task's size, each with its own streams."""
@@ -210,6 +259,7 @@ class Workshop:
 
     def batch(self, rows: torch.Tensor, draws: Draws, *, transformed: bool = True) -> Batch:
         """Records as they are trained on: augmented, and transformed by the chain."""
+        refuse_foreign(self._own, rows)
         x = augment(self.x[rows], self.task.augmentation, draws.at("augment"))
         made = Batch(x, self.targets[rows])
         for depth, part in enumerate(chain(self.run.defence) if transformed else ()):
@@ -217,16 +267,22 @@ class Workshop:
         return made
 
     def seen(self, network: nn.Module, batch: Batch, draws: Draws, epoch: int = 0, epochs: int = 1) -> Seen:
-        """A forward pass with gradient, as an objective sees it, without extra parameters."""
+        """A forward pass with gradient, as an objective sees it, without extra parameters.
+
+        Within `loop`, the branches that the objective takes are counted.
+        """
         set_noise(network, draws.at("layers"))
+        set_progress(network, epoch / epochs)
+        seen = Seen(torch.empty(0), batch.targets, epoch=epoch, epochs=epochs, tally=self._tally)
         if not self.run.needs_features:
-            return Seen(network(batch.x), batch.targets, epoch=epoch, epochs=epochs)
+            return replace(seen, outputs=network(batch.x))
         with features_of(network) as taken:
             outputs = network(batch.x)
-        return Seen(outputs, batch.targets, taken.last(), epoch=epoch, epochs=epochs)
+        return replace(seen, outputs=outputs, features=taken.last())
 
     def outputs(self, network: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         """[k, classes]: logits of the network in eval mode, one column per class; no gradient, no augmentation."""
+        refuse_foreign(self._own, rows)
         return self.answers(network, self.x[rows])
 
     def answers(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -248,29 +304,41 @@ class Workshop:
         for group in optimizer.param_groups:
             group["lr"] = self.task.optimizer.lr * rate_factor(self.task, done)
 
+    def descend(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
+        """One step on a loss, with the task's L1 penalty; what the loss was."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in optimizer.param_groups:
+            add_l1(group["params"], self.task.optimizer.l1)
+        optimizer.step()
+        return float(loss.detach())
+
     def taught(self, part: Defence) -> Trained:
         """Run the course of a part."""
         start = time.perf_counter()
+        self._keep_front()
         network = part.course(self)
+        refuse_incomplete(part, network, self._initial, private_left=self.plan is not None and not self._protected)
         run = replace(self.run, stack=ModelStack(network, 1))
         return Trained(
             state=run.state(0),
             history=run.views[0].history,
             seed=run.draws.seeds[0],
-            epochs=self.epochs,
-            best_epoch=self.epochs,
+            epochs=self.stages.epochs,
+            best_epoch=self.stages.epochs,
             seconds=time.perf_counter() - start,
-            tallies=dict(self.tallies),
+            tallies=dict(self.stages.tallies),
         )
 
     def fitted_guards(self, trained: Trained) -> dict[str, torch.Tensor]:
         """What the guards of the chain keep, "PART/name" -> tensor."""
         found: dict[str, torch.Tensor] = {}
+        state = trained.state or {}
+        if self.run.front is not None:
+            state = {k.removeprefix("1."): v for k, v in state.items() if k.startswith("1.")}
         for part in fitted_guards(self.run.defence):
             network = self.network()
-            inner = {} if trained.state is None else trained.state
-            own = {k.removeprefix("1.") if self.run.front is not None else k: v for k, v in inner.items()}
-            network.load_state_dict({k: own[k] for k in network.state_dict()})
+            network.load_state_dict(state)
             found |= {f"{part.name}/{k}": v for k, v in part.fit_guard(self, network.eval()).items()}
         return found
 
@@ -281,14 +349,19 @@ class Workshop:
         rows: torch.Tensor | None,
         targets: torch.Tensor | None,
         objective: Objective | None,
+        task: Task,
     ) -> Prepared:
         run = self.run
+        rows = self.fit_rows if rows is None else rows
+        refuse_empty(stage, rows)
+        refuse_foreign(self._own, rows)
         made = replace(
             run,
+            task=task,
             stack=ModelStack(network, 1),
             draws=run.draws.at("stage", stage),
-            fit_rows=run.fit_rows if rows is None else rows[None],
-            targets=run.targets if targets is None else targets.to(run.targets.dtype),
+            fit_rows=rows[None],
+            targets=run.targets if targets is None else self._with_labels(targets),
             objective=objective or run.objective,
             front=None,
             kept={},
@@ -297,32 +370,20 @@ class Workshop:
         seed = derive(run.draws.seeds[0], "stage", stage)
         return replace(made, extras=extras_of(run.defence, network, shape, classes, seed, run.x.dtype))
 
-    def _checkpoint(self, stage: str) -> Checkpoint | None:
-        whole = self.options.checkpoint
-        if whole is None:
-            return None
-        path = whole.path.with_name(f"{whole.path.stem}-{stage}{whole.path.suffix}")
-        return Checkpoint(path, f"{whole.key} {stage}", whole.every)
+    def _with_labels(self, targets: torch.Tensor) -> torch.Tensor:
+        """Other targets than the labels, but for validation."""
+        refuse_shape(targets, self.targets)
+        made = targets.to(self.targets.dtype, copy=True)
+        made[self.validation_rows] = self.targets[self.validation_rows]
+        return made
 
-    def _finish(self, stage: str, network: nn.Module, checkpoint: Checkpoint | None) -> None:
-        self._finished[stage] = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        if self.options.checkpoint is not None:
-            tensors = {f"{STAGE}/{s}/{k}": v for s, state in self._finished.items() for k, v in state.items()}
-            self.options.checkpoint.save(tensors, {"stages": [float(len(self._finished))]})
-        if checkpoint is not None:
-            checkpoint.remove()
+    def _keep_front(self) -> None:
+        """The layer in front must stay the one that the stages were trained behind."""
+        if self.run.front is not None and self.options.checkpoint is not None:
+            tensors = {f"{SAVED}{name}": value for name, value in self.run.front.state_dict().items()}
+            self.options.checkpoint.save(tensors, {}, now=True)
 
 
 def _retimed(task: Task, epochs: int | None, lr: float | None) -> Task:
     optimizer = task.optimizer if lr is None else replace(task.optimizer, lr=lr)
     return replace(task, epochs=task.epochs if epochs is None else epochs, optimizer=optimizer)
-
-
-def _stages(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition("/")
-        stage, slash, key = rest.partition("/")
-        if kind == STAGE and slash:
-            found.setdefault(stage, {})[key] = value
-    return found
