@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,14 +13,18 @@ from torch import nn
 
 import sfumato.defences
 from sfumato.canonical import canonical_json
+from sfumato.data.population import Population
+from sfumato.data.records import ArrayRecords
 from sfumato.models.mlp import MLP
 from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
-from sfumato.training.composition import composed_loss
+from sfumato.training.composition import composed_loss, fitted_guards
 from sfumato.training.defence import Batch, Behind, Defence, chain, configured
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
+from sfumato.training.preparation import Assignment, LoopOptions
 from sfumato.training.task import Task
+from sfumato.training.train import train
 
 DEFENCES = discover(sfumato.defences, Defence)
 SEEDS, SIZE, CLASSES = (21, 22, 23), 5, 4
@@ -166,12 +171,23 @@ def test_the_input_batch_is_not_changed(defence):
     assert torch.equal(batch.targets, targets)
 
 
+def guard_state(defence: Defence) -> dict[str, torch.Tensor]:
+    """What its guard keeps of a short training on such records, if it is fitted."""
+    if not fitted_guards(defence):
+        return {}
+    records = ArrayRecords(np.random.default_rng(0).random((30, 6), np.float32))
+    population = Population(records, "example", labels=np.arange(30) % 3)
+    work = [Assignment(np.arange(30), 1)]
+    trained = train(Task(model=MLP(hidden=(4,)), epochs=1), defence, population, work, LoopOptions())[0]
+    return {name.removeprefix(f"{defence.name}/"): value for name, value in trained.guards.items()}
+
+
 def test_the_prepared_network_and_the_guarded_answers_keep_their_shape(defence):
     model = defence.prepare(ResidualNet(width=8, blocks=1).build((6,), 3)).eval()
     assert isinstance(model, nn.Module)
     logits = model(torch.rand(4, 6))
     assert logits.shape == (4, 3)
-    assert defence.guard(logits, Draws((1,)), Behind(model, (6,))).shape == (4, 3)
+    assert defence.guard(logits, Draws((1,)), Behind(model, (6,), guard_state(defence))).shape == (4, 3)
 
 
 def test_the_configured_task_keeps_the_network_and_the_head(defence):

@@ -64,10 +64,9 @@ def naive(numbers, population, rows, seed):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
             optimizer.step()
-            average = {
-                k: (numbers.ema or 0) * v + (1 - (numbers.ema or 0)) * network.state_dict()[k]
-                for k, v in average.items()
-            }
+            taken = epoch * steps + step
+            keep = min(numbers.ema or 0, (1 + taken) / (10 + taken) if numbers.ema_warmup else 1)
+            average = {k: keep * v + (1 - keep) * network.state_dict()[k] for k, v in average.items()}
     return average if numbers.ema is not None else network.state_dict()
 
 
@@ -78,6 +77,7 @@ def naive(numbers, population, rows, seed):
         task(schedule="step", optimizer=Optimizer(lr=0.05, nesterov=True, weight_decay=0.01)),
         task(schedule="constant", optimizer=Optimizer(name="adam", lr=0.01, weight_decay=0.1)),
         task(optimizer=Optimizer(name="adamw", lr=0.01, weight_decay=0.1), ema=0.9),
+        task(ema=0.4, ema_warmup=True),
         task(batch_size=100, optimizer=Optimizer(momentum=0.0)),
     ],
 )
