@@ -12,6 +12,7 @@ from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import FULL, MODELS
+from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
 from sfumato.cli.fields import complete, make, read, shown, unknown
 from sfumato.cli.spelling import typical
@@ -23,7 +24,7 @@ from sfumato.training.defence import Defence
 from sfumato.training.presets.base import Preset, presets
 
 COMPARED = ("undefended", "label-smoothing", "early-stopping", "mixup")
-TABLES = ("data", "recipe", "defence", "contender", "attack", "audit", "run")
+TABLES = ("data", "recipe", "defence", "contender", "tune", "attack", "audit", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ class RunConfig:
     recipe: RecipeChoice = field(default_factory=RecipeChoice)
     defences: tuple[Defence, ...] = ()
     contenders: tuple[Contender, ...] = ()
+    tune: tuple[Tuning, ...] = ()
     audit: AuditSettings = field(default_factory=lambda: AuditSettings(attacks=tuple(default_attacks())))
     run: RunChoice = field(default_factory=RunChoice)
 
@@ -168,6 +170,7 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
         recipe=_recipe(single["recipe"]),
         defences=tuple(defence_from(table) for table in several["defence"]),
         contenders=tuple(_contender(table) for table in several["contender"]),
+        tune=tuple(_tuning(table) for table in _tuned(raw)),
         audit=audit_settings(single["audit"], chosen),
         run=make(RunChoice, single["run"], "[run]"),
     )
@@ -183,6 +186,7 @@ def dump(config: RunConfig) -> str:
         "recipe": _recipe_table(config.recipe),
         "defence": [defence_table(defence) for defence in config.defences],
         "contender": [_contender_table(contender) for contender in config.contenders],
+        "tune": [_tuning_table(tuning) for tuning in config.tune],
         "attack": [_attack_table(attack) for attack in config.audit.attacks],
         "audit": {key: value for key, value in shown(config.audit).items() if key != "attacks"},
         "run": {key: value for key, value in shown(config.run).items() if value != ""},
@@ -266,6 +270,29 @@ def _attack_table(attack: MembershipAttack) -> dict[str, Any]:
     """Inverse of `_attack`: `name` is the method's, and `called` stands there where it has another."""
     fields = {key: value for key, value in shown(attack).items() if (key, value) != ("called", "")}
     return {"name": attack.method, **fields}
+
+
+def _tuned(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """[tune] for one method, or [[tune]] for several."""
+    return [_table(raw, "tune")] if isinstance(raw.get("tune"), Mapping) else _tables(raw, "tune")
+
+
+def _tuning(table: Mapping[str, Any]) -> Tuning:
+    made = make(Tuning, {key: value for key, value in table.items() if key != "grid"}, "[tune]")
+    grid = _inside(table, "grid", "[tune]")
+    for name, values in grid.items():
+        if not isinstance(values, list):
+            raise UsageError(
+                f"Expected a list of candidates for `{name}` in [tune] grid, got {values!r}.",
+                remedy=f"Write {name} = [{values}].",
+            )
+    return replace(made, grid={name: tuple(values) for name, values in grid.items()})
+
+
+def _tuning_table(tuning: Tuning) -> dict[str, Any]:
+    own = {key: value for key, value in shown(tuning).items() if key != "grid"}
+    grid = {name: list(values) for name, values in tuning.grid.items()}
+    return {**own, **({"grid": grid} if grid else {})}
 
 
 def _data(table: Mapping[str, Any]) -> DataChoice:

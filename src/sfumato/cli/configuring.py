@@ -10,6 +10,7 @@ from typing import Any
 from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
 from sfumato.cli.config import (
     COMPARED,
@@ -26,6 +27,7 @@ from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
 from sfumato.cli.spelling import Changes, defence, method, words
 from sfumato.data.canaries import counts_from
 from sfumato.errors import UsageError
+from sfumato.registry import lookup
 from sfumato.training.defence import Defence, chain
 from sfumato.training.presets.base import presets
 
@@ -48,6 +50,7 @@ def configured(options: RunOptions, *, compared: bool) -> RunConfig:
         recipe=recipe,
         defences=() if contenders else _defences(options, base, several),
         contenders=contenders,
+        tune=_tune(options, base),
         audit=audit_of(options, base),
         run=_given(base.run if base else RunChoice(), options, ("executor", "store", "out", "checks", "title")),
     )
@@ -137,6 +140,16 @@ def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tu
     else:
         chosen = defences_from(",".join(COMPARED) if compared else "undefended", changes)
     return _checked(chosen, options)
+
+
+def _tune(options: RunOptions, base: RunConfig | None) -> tuple[Tuning, ...]:
+    """What is tuned: the methods named here, with the tables that the file has for them; else those of the file."""
+    tables = {one.method: one for one in base.tune} if base else {}
+    if options.tune is None:
+        return tuple(tables.values())
+    for name in words(options.tune):
+        lookup(catalogue.defences(), "defence", name)
+    return tuple(tables.get(name, Tuning(method=name)) for name in words(options.tune))
 
 
 def _changed(made: Defence, changes: Changes) -> Defence:

@@ -104,6 +104,14 @@ class RunOptions(DataOptions):
         str | None,
         Option(metavar="NAMES", help='As listed, with commas: loss, "rmia(...)".', rich_help_panel=_WHAT),
     ] = None
+    tune: Annotated[
+        str | None,
+        Option(
+            metavar="METHODS",
+            help="Choose these defences' numbers first, from their grids, on records that are never attacked.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None
     strength: Annotated[
         str | None,
         Option(

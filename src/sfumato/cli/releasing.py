@@ -161,7 +161,7 @@ def _check_fits(recipe: Recipe, trained: Trained, population: Population) -> Non
 
 
 def _refuse_recipe(options: AuditOptions) -> None:
-    for name in ("recipe", "model", "train", "estimator", "defences", "records"):
+    for name in ("recipe", "model", "train", "estimator", "defences", "records", "tune"):
         if getattr(options, name) is not None:
             raise UsageError(
                 f"Expected no --{name} beside a model folder, got one.",

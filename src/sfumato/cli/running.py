@@ -9,8 +9,9 @@ from pathlib import Path
 import typer
 
 from sfumato.atomic import write_atomic
-from sfumato.audit.compare import Run, compare
+from sfumato.audit.compare import Run
 from sfumato.audit.record import Notice
+from sfumato.audit.tuning import compare_tuned
 from sfumato.cli.budget import STEPS, fitted
 from sfumato.cli.config import RunConfig, dump
 from sfumato.cli.contenders import contenders
@@ -52,6 +53,8 @@ def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared
         given = [] if options.models is None else [options.models]
         fit = fitted(population, recipes, config.audit, store, options.budget, steps=[*given, *steps])
         screen.note(fit.sentence)
+        if config.tune:
+            screen.note("The time for tuning comes on top of the budget.")
         config = replace(config, audit=fit.settings)
     return Prepared(config, population, recipes, store)
 
@@ -73,11 +76,12 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
     try:
         with open_display(screen.display) as shown:
             on_event = announcing(shown, screen, f"Attacking each model in {len(config.audit.attacks)} ways ...")
-            return compare(
+            return compare_tuned(
                 ready.population,
                 ready.recipes,
                 config.audit,
                 ready.store,
+                config.tune,
                 executor=config.run.executor,
                 on_event=on_event,
                 command=command_of(context),

@@ -76,7 +76,19 @@ def _with_notice(run: Run) -> Run:
 
 
 def _refuse_unused(options: AuditOptions) -> None:
-    training = ("data", "records", "recipe", "model", "train", "estimator", "defences", "models", "budget", "config")
+    training = (
+        "data",
+        "records",
+        "recipe",
+        "model",
+        "train",
+        "estimator",
+        "defences",
+        "models",
+        "budget",
+        "config",
+        "tune",
+    )
     for name in (*training, "dump_config", "members"):
         if getattr(options, name) is not None:
             shown = "data" if name == "data" else f"--{name.replace('_', '-')}"

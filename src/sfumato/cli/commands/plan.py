@@ -9,6 +9,7 @@ import typer
 
 from sfumato.audit.plan import Plan
 from sfumato.audit.plan import plan as planned
+from sfumato.audit.tuning import trainings
 from sfumato.cli.configuring import configured
 from sfumato.cli.options import RunOptions, takes
 from sfumato.cli.promises import promises
@@ -38,6 +39,7 @@ def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
         "models": found.models,
         "fits": found.fits,
         "retraining": found.retraining,
+        "tuning": trainings(ready.recipes, ready.config.tune),
         "private": [promise._asdict() for promise in promises(ready.recipes, ready.population)],
         **asdict(found.cost),
     }
@@ -52,6 +54,12 @@ def _lines(found: Plan, ready: Prepared) -> list[str]:
         f"Forward passes: {cost.forward_passes:,} records. Space: {cost.bytes / 1e9:.3f} GB.",
         f"Time: {_time(found)}",
     ]
+    if ready.config.tune:
+        names = ", ".join(one.method for one in ready.config.tune)
+        lines.append(
+            f"Before that, {names} is tuned: at most {trainings(ready.recipes, ready.config.tune)} more trainings; the "
+            "numbers above are for the settings as they stand now. What is tuned has no formal guarantee."
+        )
     lines += [promise.text for promise in promises(ready.recipes, ready.population)]
     if found.fits:
         lines.append(f"Attacks train {found.fits} networks of their own; their time comes on top.")
