@@ -10,6 +10,7 @@ says afterwards what was really carried out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from typing import NamedTuple
@@ -298,7 +299,7 @@ def _joined(attacks: Sequence[MembershipAttack]) -> tuple[MembershipAttack, ...]
 def _spelled(attack: MembershipAttack) -> str:
     usual = {field.name: field.default for field in fields(attack) if field.default is not MISSING}
     own = [str(vars(attack)[name]) for name in usual if name != "called" and vars(attack)[name] != usual[name]]
-    return "-".join([attack.method, *own])
+    return re.sub(r"[^A-Za-z0-9.@_+-]+", "-", "-".join([attack.method, *own])).strip("-")
 
 
 def _weak(what: str) -> UsageError:

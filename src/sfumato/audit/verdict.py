@@ -29,7 +29,7 @@ def strongest_row(subject: Subject) -> AttackResult | QueryRisk | None:
     A model that answers at random is judged by the attacker who asks often, or who has the weights.
     """
     named = subject.attack(subject.strongest)
-    rows: list[Row] = [named] if named is not None else []
+    rows: list[AttackResult | QueryRisk] = [named] if named is not None else []
     return strongest_of([*rows, *everyones(subject)])
 
 

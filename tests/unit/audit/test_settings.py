@@ -18,6 +18,9 @@ ATTACKS = (LossThreshold(),)
     [
         {"attacks": ()},
         {"attacks": (LiRAOnline(), LiRAOnline(variance="per-example"))},
+        {"attacks": (LiRAOnline(called="mine"), LossThreshold(called="mine"))},
+        {"attacks": (LossThreshold(called="lira-online"),)},
+        {"strength": "strong"},
         {"models": 3},
         {"models": 0},
         {"design": "half"},
@@ -43,6 +46,12 @@ ATTACKS = (LossThreshold(),)
 def test_wrong_settings_are_refused_at_construction(wrong):
     with pytest.raises(UsageError, match="Expected"):
         AuditSettings(**{"attacks": ATTACKS, **wrong})
+
+
+def test_variants_of_one_method_stand_side_by_side_under_names_of_their_own():
+    several = (LiRAOnline(), LiRAOnline(statistic="hinge", called="lira-hinge"), LossThreshold(called="loss"))
+    made = AuditSettings(attacks=several, draws_attacks=("lira-hinge",))
+    assert [attack.name for attack in made.attacks] == ["lira-online", "lira-hinge", "loss"]
 
 
 def test_queries_are_listed_once():

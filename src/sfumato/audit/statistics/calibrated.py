@@ -88,7 +88,8 @@ def calibrated_tpr(
         in_range("fprs", fpr, 0.0, 1.0)
     game = crossed_game(scores, members, in_game)
     ranks = own_ranks(game)
-    drawn = draw_resamples(*game.scores.shape, replicates, rng)
+    n_targets, n_units = game.scores.shape
+    drawn = draw_resamples(n_targets, n_units, replicates, rng)
     return tuple(_at(game, ranks, fpr, confidence, drawn) for fpr in fprs)
 
 
