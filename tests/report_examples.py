@@ -37,6 +37,7 @@ from sfumato.audit.record import (
     Verdict,
     Vulnerability,
 )
+from sfumato.audit.tuned import Trial, TuningSummary
 
 HOSTILE = "</script><script>alert('x')</script><!--<img src=x onerror=\"alert(1)\">|`*_[a](javascript:1)&amp;\n# head"
 FPRS = (0.1, 0.01, 0.001, 1e-5)
@@ -352,7 +353,19 @@ def frontier_record() -> AuditRecord:
         reference="undefended", confidence=0.95, method="bootstrap",
         groups=[strength_group("all"), strength_group("worst", "mislabelled")],
     )  # fmt: skip
-    return compare_record().model_copy(update={"frontier": curves})
+    return compare_record().model_copy(update={"frontier": curves, "tuning": [tuning()]})
+
+
+def tuning() -> TuningSummary:
+    """How one subject's numbers were chosen."""
+    trial = Trial(
+        settings={"alpha": 0.3}, validation_accuracy=0.9, fitted_loss=0.2, validation_loss=0.3, gap=0.1, within=True
+    )
+    return TuningSummary(
+        subject="mixup", method="mixup", criterion="the smallest gap", tolerance=0.01, fitted_units=70,
+        validation_units=20, undefended_accuracy=0.9, grid={"alpha": [0.3, 0.6], "beta": [1]}, grid_size=2,
+        trials=[trial], chosen={"alpha": 0.3}, unsuited=1, held=["gamma"], note="None was within the tolerance.",
+    )  # fmt: skip
 
 
 def guaranteed_record(slack: float = 40.0) -> AuditRecord:
@@ -420,7 +433,11 @@ def hostile_record() -> AuditRecord:
     """The full record with every text replaced by one that tries to break out, but for the few that are enumerated."""
     record = guaranteed_record()
     first, second, *others = record.subjects
-    changes = {"subjects": [first, random_subject(second), *others], "frontier": frontier_record().frontier}
+    changes = {
+        "subjects": [first, random_subject(second), *others],
+        "frontier": frontier_record().frontier,
+        "tuning": [tuning()],
+    }
     plain = record.model_copy(update=changes).model_dump(mode="json")
     hostile = AuditRecord.model_validate(_poison(plain))
     assert hostile.title == HOSTILE

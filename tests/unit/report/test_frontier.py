@@ -69,3 +69,11 @@ def test_many_differences_are_left_to_the_record(examples, many):
     more = group.model_copy(update={"differences": group.differences[:1] * many})
     record = record.model_copy(update={"frontier": record.frontier.model_copy(update={"groups": [more]})})
     assert "10 more pairs" in section(html(record))
+
+
+def test_what_was_tuned_and_on_which_units_is_told(examples):
+    for text in (section(html(examples.frontier_record())), markdown(examples.frontier_record())):
+        assert "alpha=0.3" in text
+        assert "1 setting of a grid of 2, 1 passed over as of no use" in text
+        assert "fitted on 70 units, judged on 20, none attacked" in text
+        assert "None was within the tolerance." in text

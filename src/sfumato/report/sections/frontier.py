@@ -9,10 +9,11 @@ from markupsafe import Markup
 from sfumato.audit.curves import AtAccuracy, EqualAccuracy, GroupFrontier, StrengthPoint
 from sfumato.audit.measured import Finding
 from sfumato.audit.record import AuditRecord
+from sfumato.audit.tuned import TuningSummary
 from sfumato.report.charts.frontier import frontier_chart
 from sfumato.report.charts.style import swatch
 from sfumato.report.section import Section
-from sfumato.report.wording import Shown, label, rate_label, shown
+from sfumato.report.wording import Shown, amount, count, label, rate_label, shown
 
 _COLUMNS: tuple[tuple[str, float | None], ...] = (("tpr_at_fpr", 0.001), ("tpr_at_fpr", 0.01), ("auc", None))
 _FPRS = (0.01, 0.001)
@@ -54,6 +55,17 @@ class DifferenceRow(NamedTuple):
     note: str
 
 
+class TuningRow(NamedTuple):
+    """How the numbers of one subject were chosen."""
+
+    subject: str
+    method: str
+    chosen: str
+    tried: str
+    units: str
+    note: str
+
+
 class GroupPart(NamedTuple):
     """All that is shown of one group."""
 
@@ -80,8 +92,20 @@ class FrontierSection(Section):
             "frontier": found,
             "groups": [] if found is None else [_part(i, group, record) for i, group in enumerate(found.groups)],
             "columns": [label(*column) for column in _COLUMNS],
+            "tunings": [_tuning(one) for one in record.tuning],
             "confidence": "" if found is None else rate_label(found.confidence),
         }
+
+
+def _tuning(one: TuningSummary) -> TuningRow:
+    chosen = ", ".join(f"{name}={value}" for name, value in one.chosen.items())
+    tried = f"{amount(len(one.trials), 'setting')} of a grid of {count(one.grid_size)}"
+    if one.unsuited:
+        tried += f", {count(one.unsuited)} passed over as of no use"
+    units = f"fitted on {amount(one.fitted_units, 'unit')}, judged on {count(one.validation_units)}, none attacked"
+    told = [f"Criterion: {one.criterion} ({100 * one.tolerance:g} points).", one.note]
+    held = f"Left alone, as they tell the contenders apart: {', '.join(one.held)}." if one.held else ""
+    return TuningRow(one.subject, one.method, chosen, tried, units, " ".join(filter(None, [*told, held])))
 
 
 def _part(position: int, group: GroupFrontier, record: AuditRecord) -> GroupPart:
