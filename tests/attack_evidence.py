@@ -11,6 +11,9 @@ from sfumato.targets.queries import QuerySet
 KEYS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
 DRAWN = QuerySet("none", 16)
 GRADIENTS = QuerySet(noise="off", scope="game", signal="gradient-norm")
+INPUT_GRADIENTS = QuerySet(noise="off", scope="game", signal="input-gradient-norm")
+WALKED = QuerySet(scope="game", signal="boundary-distance", budget=500)
+VIEWS = (QuerySet("noise-16", scope="game"), QuerySet("mirror-shift"))
 
 
 def answered(labels, logits, scalars=None):
@@ -19,8 +22,20 @@ def answered(labels, logits, scalars=None):
     drawn = {name: statistic(name, logits, labels)[..., None] for name in KEYS}
     wobble = np.sin(5 * np.clip(logits, -50, 50).sum(axis=-1))[..., None]  # not a function of `sure` alone
     drawn["deviation"] = np.exp(0.5 * wobble - 0.3 * sure)
-    gradients = {"gradient_norm": np.exp(-np.logaddexp(0, sure))}
-    return Answers(labels, logits, {DRAWN.key: drawn, GRADIENTS.key: gradients, **(scalars or {})})
+    drawn["correct"] = 1.0 * (drawn["hinge"] > 0)
+    flat = np.exp(-np.logaddexp(0, sure))
+    by_input = {"input_gradient_norm": flat * np.exp(0.1 * wobble)}
+    found = {DRAWN.key: drawn, GRADIENTS.key: {"gradient_norm": flat}, INPUT_GRADIENTS.key: by_input}
+    margin = np.clip(drawn["hinge"], -50, 50) + 0.1 * wobble
+    walked = {"boundary_distance": np.maximum(margin, 0.0), "label_queries": np.full(margin.shape, 500.0)}
+    found |= {WALKED.key: walked, **{q.key: {"hinge": margin + views(labels, q.variants)} for q in VIEWS}}
+    return Answers(labels, logits, {**found, **(scalars or {})})
+
+
+def views(labels, variants):
+    """[records, variants] to add to margins: the same for all models."""
+    spread = np.linspace(-1.5, 0.5, variants)
+    return spread * (1 + 0.5 * np.sin(np.asarray(labels)[:, None] + np.arange(variants)))
 
 
 def paired_membership(rng, models, records):
@@ -70,7 +85,9 @@ def synthetic(
         for name in ("log_confidence", "log_confidence_t2"):
             table[name] = -np.logaddexp(0, -table[name])
         table["deviation"] = np.exp(-0.3 * (table["hinge"] + rng.normal(size=table["hinge"].shape)))
-        table["gradient_norm"] = np.exp(-table["hinge"])
+        table["gradient_norm"] = table["input_gradient_norm"] = np.exp(-table["hinge"])
+        table["correct"] = 1.0 * (table["hinge"] > 0)
+        table["boundary_distance"] = np.maximum(table["hinge"], 0)
     answers = answered(labels, logits, scalars)
     features = rng.normal(size=(n, 5)) + difficulty[:, None]
     evidence = Evidence(
@@ -107,4 +124,9 @@ def auc(scores, members):
 
 
 MIRROR_TWICE = QuerySet("mirror", 2)
-MIRROR_GRADIENTS = QuerySet("mirror", noise="off", scope="game", signal="gradient-norm")
+MIRROR_OTHERS = (
+    QuerySet("mirror", noise="off", scope="game", signal="gradient-norm"),
+    QuerySet("mirror", noise="off", scope="game", signal="input-gradient-norm"),
+    QuerySet("mirror", 2, scope="game", signal="boundary-distance", budget=500),
+    QuerySet("mirror", 2, scope="game"),
+)

@@ -8,7 +8,7 @@ from sfumato.data.records import Records
 from sfumato.errors import NotApplicable
 from sfumato.models.base import ModelFamily
 from sfumato.targets.answers import Answers
-from sfumato.targets.queries import BASE, QuerySet
+from sfumato.targets.queries import BASE, IMAGES_ONLY, QuerySet
 from sfumato.types import Bools, Floats, Ints
 
 
@@ -35,6 +35,7 @@ class Needs:
         public: whether records known to be non-members are needed.
         uses_public: whether such records are read where there are any, without being needed.
         records: whether the records themselves are needed, not only the answers.
+        labels_only: whether nothing is read of an answer but its label: scores are then withheld.
         queries: per record, to target and references alike.
         fits_per_target: models that the attack trains for each target (a quantile network, an attack classifier).
     """
@@ -44,6 +45,7 @@ class Needs:
     public: bool = False
     uses_public: bool = False
     records: bool = False
+    labels_only: bool = False
     queries: QuerySet = BASE
     fits_per_target: int = 0
 
@@ -110,9 +112,11 @@ class Evidence:
     def restricted_to(self, needs: Needs) -> Evidence:
         """The same evidence without anything that `needs` does not declare."""
         without_references = needs.references == "none"
+        references = None if without_references else self.references
         return replace(
             self,
-            references=None if without_references else self.references,
+            target=self.target.labels_only() if needs.labels_only else self.target,
+            references=references.labels_only() if references is not None and needs.labels_only else references,
             membership=None if without_references else self.membership,
             public=self.public if needs.public or needs.uses_public else self.public & False,
             records=self.records if needs.records else None,
@@ -134,7 +138,7 @@ def why_not(needs: Needs, evidence: Evidence) -> tuple[str, ...]:
         reasons.append(f"needs a network that draws nothing out of sight for the queries {needs.queries.key}")
     if needs.public and needs.queries.scope == "game":
         reasons.append("needs answers on records known to be non-members, and only those in the game were asked")
-    if needs.queries.augmentation != "none" and evidence.kind != "image":
+    if needs.queries.augmentation in IMAGES_ONLY and evidence.kind != "image":
         reasons.append("needs images for its augmented queries")
     return tuple(reasons)
 

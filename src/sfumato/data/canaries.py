@@ -174,7 +174,7 @@ def _made(kind: str, population: Population, count: int, rng: np.random.Generato
 
 def _near_copied(population: Population, units: Ints, seed: int) -> Population:
     """The twins' near copies come after all records, each a record of a unit that is new."""
-    rows = np.flatnonzero(np.isin(population.unit_of, units)) if len(units) else units
+    rows = np.flatnonzero(np.isin(population.unit_of, units)).astype(np.int64)
     if not len(rows):
         return population
     rng = stream(seed, "canaries", "near-duplicate")

@@ -32,20 +32,20 @@ def moments(records: Records) -> Moments:
     """Over all records: by column for rows [features], over all pixels and channels for anything else."""
     by_column = len(records.shape) == 1
     parts = [_part(records, start, by_column) for start in range(0, len(records), CHUNK)]
-    count = sum(part[0] for part in parts)
-    mean = sum(part[1] for part in parts) / count
-    squares = sum(part[2] + part[0] * (part[1] / part[0] - mean) ** 2 for part in parts)
+    size = sum(part.size for part in parts)
+    mean = sum(part.total for part in parts) / size
+    squares = sum(part.squares + part.size * (part.total / part.size - mean) ** 2 for part in parts)
     found = (
         mean,
-        np.sqrt(squares / count),
-        np.minimum.reduce([p[3] for p in parts]),
-        np.maximum.reduce([p[4] for p in parts]),
+        np.sqrt(squares / size),
+        np.minimum.reduce([p.low for p in parts]),
+        np.maximum.reduce([p.high for p in parts]),
     )
     return Moments(*(np.broadcast_to(np.asarray(value, dtype=np.float64), records.shape) for value in found))
 
 
 class _Part(NamedTuple):
-    count: int
+    size: int
     total: Floats
     squares: Floats  # about the part's own mean, so that nothing cancels
     low: Floats

@@ -3,7 +3,7 @@
 For the base query (the record itself, once) the full logits are kept. For other query sets a few scalars per variant
 are kept instead (`scalar_names`), because the logits of 18 queries would not fit: `STATISTICS` averaged over the
 repeats, and where there are repeats the statistics of the mean logits and of the mean probabilities ("logit@logits"),
-and the standard deviation over the repeats ("deviation").
+and the standard deviation over the repeats ("deviation") and the share of them with the right label ("correct").
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sfumato.errors import NotApplicable, UsageError
-from sfumato.targets.queries import AVERAGES, BASE, QuerySet
+from sfumato.targets.queries import AVERAGES, BASE, BOUNDARY, GRADIENTS, QuerySet
 from sfumato.types import Floats, Ints
 from sfumato.validate import one_of
 
 STATISTICS = ("logit", "hinge", "log_confidence", "log_confidence_t2")
-DEVIATION, GRADIENT_NORM = "deviation", "gradient_norm"
+DEVIATION, GRADIENT_NORM, INPUT_GRADIENT_NORM = "deviation", "gradient_norm", "input_gradient_norm"
+CORRECT, BOUNDARY_DISTANCE, LABEL_QUERIES = "correct", "boundary_distance", "label_queries"
+LABELS_TELL = (CORRECT, BOUNDARY_DISTANCE, LABEL_QUERIES)  # what whoever sees labels only knows
 
 
 def scalar_name(name: str, average: str) -> str:
@@ -29,11 +31,22 @@ def scalar_name(name: str, average: str) -> str:
 
 def scalar_names(queries: QuerySet) -> tuple[str, ...]:
     """What is kept of the answers to a query set."""
-    if queries.signal == "gradient-norm":
-        return (GRADIENT_NORM,)
+    if queries.signal in GRADIENTS:
+        return (queries.signal.replace("-", "_"),)
+    if queries.signal == BOUNDARY:
+        return (BOUNDARY_DISTANCE, LABEL_QUERIES)
     if queries.repeats == 1:
         return STATISTICS
-    return (*(scalar_name(name, average) for average in AVERAGES for name in STATISTICS), DEVIATION)
+    return (*(scalar_name(name, average) for average in AVERAGES for name in STATISTICS), DEVIATION, CORRECT)
+
+
+def right(hinges: Floats) -> Floats:
+    """1.0 where the answered label is the record's own, h > 0, else 0.0: a tie with another class counts as wrong.
+
+    NaN, for records that were not asked, stays. Any shape.
+    """
+    hinges = np.asarray(hinges, dtype=np.float64)
+    return np.where(np.isnan(hinges), np.nan, hinges > 0)
 
 
 def logit_scaled(logits: Floats, labels: Ints) -> Floats:
@@ -114,13 +127,16 @@ class Answers:
     def statistic(self, name: str, queries: QuerySet = BASE) -> Floats:
         """float64 [models, records, variants]: one of `STATISTICS`, averaged over repeats as `queries.average` says.
 
-        Also "deviation" [the scale of "logit"], of query sets with repeats, and "gradient_norm". NaN for records that
-        were not asked.
+        Also "deviation" [the scale of "logit"], of query sets with repeats; "correct", the share of the repeats in
+        [0, 1] whose label was the record's own; the gradient norms; and "boundary_distance" with the "label_queries"
+        that it took. NaN for records that were not asked.
 
         Raises:
             NotApplicable: if these queries were not put, or have no such statistic.
         """
-        one_of("statistic", name, (*STATISTICS, DEVIATION, GRADIENT_NORM))
+        one_of("statistic", name, (*STATISTICS, DEVIATION, GRADIENT_NORM, INPUT_GRADIENT_NORM, *LABELS_TELL))
+        if name == CORRECT and self._by_hinge(queries):
+            return right(self.statistic("hinge", queries))
         if queries == BASE and BASE.key not in self.scalars and name in STATISTICS:
             return statistic(name, self.logits, self.labels)[..., None]
         kept = scalar_name(name, queries.average if name in STATISTICS and queries.repeats > 1 else "statistic")
@@ -133,6 +149,21 @@ class Answers:
                 "network shows its weights.",
             )
         return np.asarray(table[kept], dtype=np.float64)
+
+    def _by_hinge(self, queries: QuerySet) -> bool:
+        """Whether hinges tell which labels were right: not after averages, nor where they are kept from the reader."""
+        return queries.repeats == 1 and CORRECT not in self.scalars.get(queries.key, {})
+
+    def labels_only(self) -> Answers:
+        """What whoever sees labels only knows of these answers: no logits (NaN), and no statistic of them."""
+        scalars: dict[str, dict[str, Floats]] = {BASE.key: {CORRECT: self.statistic(CORRECT)}}
+        for key, table in self.scalars.items():
+            kept = {name: values for name, values in table.items() if name in LABELS_TELL}
+            hinges = (
+                {CORRECT: right(table["hinge"])} if "hinge" in table and QuerySet.from_key(key).repeats == 1 else {}
+            )
+            scalars[key] = {**hinges, **kept}
+        return Answers(self.labels, np.broadcast_to(np.float32(np.nan), np.shape(self.logits)), scalars)
 
     def with_base_statistics(self) -> Answers:
         """The same answers with the statistics of the base query worked out once, not again for every target."""

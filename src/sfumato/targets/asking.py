@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -18,18 +19,20 @@ from torch import nn
 from sfumato.data.population import Population
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.sde.streams import random_layers, set_noise
-from sfumato.targets.answers import scalar_names
+from sfumato.seeding import Name
+from sfumato.targets.answers import BOUNDARY_DISTANCE, LABEL_QUERIES, hinge, scalar_names
 from sfumato.targets.averages import Averages
-from sfumato.targets.gradients import gradient_norms
+from sfumato.targets.boundary import Box, boundary_distances
+from sfumato.targets.gradients import gradient_norms, input_gradient_norms
 from sfumato.targets.guards import behind_guards
-from sfumato.targets.queries import BASE, QuerySet, families
-from sfumato.training.augment import apply_variant, query_variants
+from sfumato.targets.queries import BASE, BOUNDARY, GRADIENTS, QuerySet, families
+from sfumato.targets.surroundings import box_of, directions, starts, view
 from sfumato.training.composition import guarded
 from sfumato.training.defence import Defence
 from sfumato.training.draws import Draws
 from sfumato.training.recipe import ModulePredict
 from sfumato.training.trained import Predict
-from sfumato.types import Floats, Rows
+from sfumato.types import Bools, Floats, Ints, Rows
 
 CHUNK = 256  # records a call; fixed, because random numbers are named by the chunk
 SILENT = QuerySet(noise="off")
@@ -117,6 +120,11 @@ class _Target:
         return np.concatenate([self._chunk(start, BASE, 0) for start in range(0, len(self.population), CHUNK)])
 
     @cached_property
+    def box(self) -> Box:
+        """The range of the records' values."""
+        return box_of(self.population)
+
+    @cached_property
     def known_random(self) -> bool:
         """Whether the network has layers that draw when asked."""
         return self.network is not None and bool(random_layers(self.network))
@@ -156,24 +164,41 @@ class _Target:
             h = network[:first]((x if part.features is None else part.features(x)).to(dtype))
         return _Begun(ModulePredict(network[first:], part.head), h)
 
-    def answer(self, asked: _Begun, queries: QuerySet, variant: int, repeat: int, start: int) -> Floats:
-        """float32 [b, classes]: one answer to each record of a chunk, behind the guard where the attacker meets it."""
+    def answer(self, asked: _Begun, queries: QuerySet, variant: int, repeat: int, *at: Name) -> Floats:
+        """float32 [b, classes]: one answer to each record of a chunk, behind the guard where the attacker meets it.
+
+        `at` names the chunk.
+        """
+        named = (queries.augmentation, variant, repeat, *at)
         if self.network is not None:
-            set_noise(self.network, self._draws(queries, variant, repeat, start), queries.noise)
+            set_noise(self.network, self._draws(queries, named), queries.noise)
         with torch.no_grad():
             logits = asked.predict(asked.x)
             if not queries.white_box:
                 streams = Draws((self.seed,), ("guard",))
-                at = (queries.augmentation, variant, repeat, start)
-                logits = behind_guards(self.defence, self.predict, self._shape, self.guards, streams, at)(logits)
+                guards = behind_guards(self.defence, self.predict, self._shape, self.guards, streams, named)
+                logits = guards(logits)
         return _finite(np.asarray(logits, dtype=np.float32))
 
-    def gradient(self, x: torch.Tensor, rows: Rows) -> Floats:
-        """float64 [b]: the norm of each record's gradient, with the network's noise off."""
+    def right(self, x: torch.Tensor, rows: Rows, queries: QuerySet, *at: Name) -> Bools:
+        """bool [b]: whether the label that a user gets is the record's own, most times of the repeats; ties are not."""
+        votes = np.zeros(len(x), dtype=np.int64)
+        for first in range(0, len(x), CHUNK):
+            part = slice(first, first + CHUNK)
+            for repeat in range(self.repeats(queries)):
+                answered = self.answer(_Begun(self.predict, x[part]), queries, 0, repeat, *at, first)
+                votes[part] += hinge(answered, self.population.label_array[rows[part]]) > 0
+        return 2 * votes > self.repeats(queries)
+
+    def gradient(self, x: torch.Tensor, rows: Rows, signal: str) -> Floats:
+        """float64 [b]: the norm of each record's gradient, by the weights or by the record, with noise off."""
         assert self.network is not None
         set_noise(self.network, None, "off")
         predict = self.predict if isinstance(self.predict, ModulePredict) else ModulePredict(self.network)
-        return _finite(gradient_norms(predict, x, torch.from_numpy(self.population.label_array[rows])).numpy())
+        labels = torch.from_numpy(self.population.label_array[rows])
+        if signal == "gradient-norm":
+            return _finite(gradient_norms(predict, x, labels).numpy())
+        return _finite(input_gradient_norms(predict, x, labels, self.box.unit).numpy())
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -188,10 +213,10 @@ class _Target:
         x = self.population.tensor(np.arange(start, min(start + CHUNK, len(self.population))))
         return self.answer(_Begun(self.predict, x), queries, 0, repeat, start)
 
-    def _draws(self, queries: QuerySet, variant: int, repeat: int, start: int) -> Draws:
+    def _draws(self, queries: QuerySet, named: tuple[Name, ...]) -> Draws:
         if queries.noise == "common":
-            return Draws((COMMON,), ("common noise", queries.augmentation, variant, repeat))
-        return Draws((self.seed,), ("noise", queries.augmentation, variant, repeat, start))
+            return Draws((COMMON,), ("common noise", *named[:3]))
+        return Draws((self.seed,), ("noise", *named))
 
 
 def _scalars(
@@ -205,10 +230,9 @@ def _scalars(
     for start in range(0, len(rows), CHUNK):
         here = rows[start : start + CHUNK]
         records = target.population.tensor(here)
-        for variant, kind in enumerate(query_variants(family.augmentation)):
-            x = apply_variant(records, kind)
-            read = _gradients if family.signal == "gradient-norm" else _averages
-            for key, values in read(target, members, x, here, variant, start).items():
+        for variant in range(family.variants):
+            x = view(family, variant, records, here, target.box) if family.augmentation != "none" else records
+            for key, values in _READ[family.signal](target, members, x, here, variant, start).items():
                 for name, table in tables[key].items():
                     table[here, variant] = values[name]
     return tables
@@ -230,8 +254,29 @@ def _averages(
 def _gradients(
     target: _Target, members: Sequence[QuerySet], x: torch.Tensor, rows: Rows, variant: int, start: int
 ) -> dict[str, dict[str, Floats]]:
-    norms = target.gradient(x, rows)
-    return {queries.key: {"gradient_norm": norms} for queries in members}
+    norms = target.gradient(x, rows, members[0].signal)
+    return {queries.key: dict.fromkeys(scalar_names(queries), norms) for queries in members}
+
+
+def _boundaries(
+    target: _Target, members: Sequence[QuerySet], x: torch.Tensor, rows: Rows, variant: int, start: int
+) -> dict[str, dict[str, Floats]]:
+    """One walk for each record; the labels are asked by and by, so that only their number names what is random."""
+    found, begun, box = {}, starts(target.population, rows, target.box), target.box
+    for queries in members:
+        numbers = count()
+
+        def right(points: torch.Tensor, owners: Ints, queries: QuerySet = queries, numbers: count = numbers) -> Bools:
+            return target.right(points, rows[owners], queries, BOUNDARY, variant, start, next(numbers))
+
+        ways = directions(rows, variant, x[0].numel())
+        walked = boundary_distances(right, x, begun, queries.budget, ways, box)
+        asked = walked.queries.astype(np.float64) * target.repeats(queries)
+        found[queries.key] = {BOUNDARY_DISTANCE: walked.distances, LABEL_QUERIES: asked}
+    return found
+
+
+_READ = {"answers": _averages, BOUNDARY: _boundaries} | dict.fromkeys(GRADIENTS, _gradients)
 
 
 def _given(asked: Rows | None, queries: QuerySet) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfumato.targets.answers import STATISTICS, logit_scaled, scalar_name, statistic
+from sfumato.targets.answers import STATISTICS, hinge, logit_scaled, right, scalar_name, statistic
 from sfumato.types import Floats, Ints
 
 
@@ -21,6 +21,7 @@ class Averages:
         self._logits: Floats = np.zeros(())
         self._log_probabilities: Floats = np.full((), -np.inf)
         self._mean, self._squares = np.zeros(len(labels)), np.zeros(len(labels))
+        self._right: Floats = np.zeros(len(labels))
 
     def add(self, logits: Floats) -> None:
         """One more repeat: [records, classes]."""
@@ -28,6 +29,7 @@ class Averages:
         self.count += 1
         for name in STATISTICS:
             self._sums[name] += statistic(name, logits, self.labels)
+        self._right += right(hinge(logits, self.labels))
         self._logits = self._logits + logits
         self._log_probabilities = np.logaddexp(self._log_probabilities, _log_softmax(logits))
         confidence = logit_scaled(logits, self.labels)
@@ -38,7 +40,8 @@ class Averages:
     def table(self) -> dict[str, Floats]:
         """Name -> float64 [records]: what `Answers.scalars` keeps of one variant, after the repeats so far.
 
-        "deviation" is the sample standard deviation of the logit-scaled confidence, 0 for a single answer.
+        "deviation" is the sample standard deviation of the logit-scaled confidence, 0 for a single answer; "correct" is
+        the share of the answers with the right label.
         """
         found: dict[str, Floats] = {name: total / self.count for name, total in self._sums.items()}
         means = {  # of the probabilities, the log of their sum: no statistic sees a constant
@@ -47,7 +50,8 @@ class Averages:
         }
         for average, mean in means.items():
             found |= {scalar_name(name, average): statistic(name, mean, self.labels) for name in STATISTICS}
-        return found | {"deviation": np.sqrt(self._squares / max(1, self.count - 1))}
+        deviation = np.sqrt(self._squares / max(1, self.count - 1))
+        return found | {"deviation": deviation, "correct": self._right / self.count}
 
 
 def _log_softmax(logits: Floats) -> Floats:

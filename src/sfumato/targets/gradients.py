@@ -1,4 +1,4 @@
-"""How strongly a record still pulls at the weights: the norm of the gradient of its loss, for whoever has them."""
+"""How strongly a record still pulls at the weights, and its loss at it: norms of gradients, for whoever has them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,33 @@ def gradient_norms(predict: ModulePredict, x: torch.Tensor, labels: torch.Tensor
         except (RuntimeError, NotImplementedError, ValueError):  # what torch raises where it has no rule for a layer
             squares += [_alone(loss, parameters, here[[i]], own[[i]]) for i in range(len(here))]
     return torch.cat(squares).sqrt()
+
+
+def input_gradient_norms(
+    predict: ModulePredict, x: torch.Tensor, labels: torch.Tensor, unit: torch.Tensor
+) -> torch.Tensor:
+    """Norm of each record's gradient of the cross-entropy with respect to the record, or to its fixed features.
+
+    Args:
+        predict: a network in eval mode that keeps records apart, its noise off.
+        x: float [records, *shape].
+        labels: int64 [records].
+        unit: float [*shape], what counts as 1 in each feature; of no account where the network sees fixed features.
+
+    Returns:
+        float64 [records], at least 0.
+    """
+    dtype = next((p.dtype for p in predict.module.parameters()), x.dtype)
+    norms = []
+    for here, own in zip(x.split(MOST_RECORDS), labels.split(MOST_RECORDS), strict=True):
+        inputs = (here if predict.features is None else predict.features(here)).to(dtype).detach()
+        with torch.enable_grad():
+            logits = two_column(predict.module(inputs.requires_grad_(True)), predict.head)
+            loss = torch.nn.functional.cross_entropy(logits, own, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, inputs)
+        gradient = gradient * unit if predict.features is None else gradient
+        norms.append(gradient.double().flatten(1).norm(dim=1))
+    return torch.cat(norms)
 
 
 def _loss_of(predict: ModulePredict) -> Loss:

@@ -26,7 +26,7 @@ class Noisy(Defence):
     name = "noisy"
     scale: float = 1.0
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return logits + self.scale * draws.normal("noise", *logits.shape)[0]
 
 
@@ -34,7 +34,7 @@ class Noisy(Defence):
 class Doubling(Defence):
     name = "doubling"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return 2 * logits
 
 
@@ -42,7 +42,7 @@ class Doubling(Defence):
 class AddOne(Defence):
     name = "add-one"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return logits + 1
 
 

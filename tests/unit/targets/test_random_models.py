@@ -37,7 +37,7 @@ class Rounding(Defence):
 
     name = "rounding"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return torch.round(logits, decimals=1)
 
 
@@ -47,7 +47,7 @@ class Noisy(Defence):
 
     name = "noisy"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return logits + draws.normal("noise", *logits.shape)[0]
 
 
@@ -133,6 +133,7 @@ def test_three_averages_and_the_deviation_equal_naive_loops(net, records, querie
     expected = {
         "logit": np.mean(phi, axis=0),
         "deviation": np.std(phi, axis=0, ddof=1),
+        "correct": (z.argmax(-1) == records.labels).mean(axis=0),
         **{f"{name}@logits": statistic(name, z.mean(0), records.labels) for name in STATISTICS},
         **{f"{name}@probabilities": statistic(name, np.log(p.mean(0)), records.labels) for name in STATISTICS},
         **{name: statistic(name, z, records.labels).mean(0) for name in STATISTICS[1:]},

@@ -32,6 +32,20 @@ def gradient_scores(flat: Floats) -> Floats:
     return flat.mean(axis=-1)
 
 
+def norm_scores(evidence: Evidence, statistic: str, queries: QuerySet, calibration: str) -> Floats:
+    """Scores [n] of gradient norms, kept under a name of `Answers.statistic`, calibrated as one of `CALIBRATIONS`."""
+    if calibration == "none":
+        norms = evidence.target_statistic(statistic, queries)[evidence.game]
+        return over_population(gradient_scores(flatness(norms)), evidence.game)
+    signal = read_signal(evidence, statistic, queries)
+    target, references = flatness(signal.target), flatness(signal.references)
+    if calibration == "difficulty":
+        scores = calibrated_scores(target, references, ~signal.membership)
+    else:
+        scores = online_scores(target, references, signal.membership, "auto", "mean")
+    return over_population(scores, evidence.game)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GradientNorm(MembershipAttack):
     """A small gradient means member. Repeated queries change nothing: the network's noise is off.
@@ -75,13 +89,4 @@ class GradientNorm(MembershipAttack):
         return Needs(references=kind, minimum_references=0 if kind == "none" else 1, queries=self.query_set)
 
     def score(self, evidence: Evidence, fitted: Sequence[dict[str, Floats]] = ()) -> Floats:
-        if self.calibration == "none":
-            norms = evidence.target_statistic(GRADIENT_NORM, self.query_set)[evidence.game]
-            return over_population(gradient_scores(flatness(norms)), evidence.game)
-        signal = read_signal(evidence, GRADIENT_NORM, self.query_set)
-        target, references = flatness(signal.target), flatness(signal.references)
-        if self.calibration == "difficulty":
-            scores = calibrated_scores(target, references, ~signal.membership)
-        else:
-            scores = online_scores(target, references, signal.membership, "auto", "mean")
-        return over_population(scores, evidence.game)
+        return norm_scores(evidence, GRADIENT_NORM, self.query_set, self.calibration)

@@ -9,7 +9,7 @@ import torch
 
 from sfumato.canonical import content_hash
 from sfumato.data.records import ArrayRecords, Records
-from sfumato.types import Ints, Rows
+from sfumato.types import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class WithOthers(Records):
 
     source: Records
     others: ArrayRecords
-    index: Ints
+    index: Rows
 
     def __len__(self) -> int:
         return len(self.index)
