@@ -41,7 +41,7 @@ from sfumato.seeding import stream
 from sfumato.targets.answers import Answers
 from sfumato.types import Bools, Floats, Ints
 
-GAP = "loss-gap"
+GAP = "loss-difference"  # no rate: it is in nats
 _PAIRS = "t interval over complementary pairs of models"
 _POOLED = "paired bootstrap over {what} of the pooled scores, the same draws for both; never too narrow to first order"
 
