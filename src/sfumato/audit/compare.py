@@ -57,8 +57,8 @@ SIBLINGS = (
     "references. A released model of this recipe was not itself touched."
 )
 WEIGHTS_UNTESTED = "attacks with access to the weights or gradients"
+LABELS_UNTESTED = "attacks that see labels only"
 NOT_TESTED = (
-    "attacks that see labels only",
     "model inversion, attribute inference and reconstruction",
     "model stealing",
     "an attacker who knows the other training records",
@@ -198,13 +198,15 @@ def jobs_for(
 
 
 def untested(subjects: Sequence[Subject]) -> list[str]:
-    """What was left out; of attacks with the weights some may have been tried."""
+    """What was left out; of attacks with the weights, or with labels only, some may have been tried."""
     tried = any(
         any(attack.access in WEIGHTS for attack in subject.attacks)
         or any(row.threat == "released weights" for row in subject.query_risk)
         for subject in subjects
     )
-    return [f"further {WEIGHTS_UNTESTED}" if tried else WEIGHTS_UNTESTED, *NOT_TESTED]
+    labels = any(attack.access == "labels" for subject in subjects for attack in subject.attacks)
+    weights = f"further {WEIGHTS_UNTESTED}" if tried else WEIGHTS_UNTESTED
+    return [weights, *([] if labels else [LABELS_UNTESTED]), *NOT_TESTED]
 
 
 def summary_of(population: Population, membership: Membership) -> DataSummary:

@@ -223,6 +223,8 @@ def _queries(attack: MembershipAttack) -> str:
     told = [] if queries.signal == "answers" else [queries.signal.replace("-", " ")]
     told += {"off": ["noise off"], "common": ["common noise"]}.get(queries.noise, [])
     told += [f"averaged as {queries.average}"] if queries.average != "statistic" else []
+    if queries.budget:
+        return ", ".join([f"at most {queries.per_record} labels per record", *told])
     if queries.per_record == 1:
         return ", ".join(["one per record", *told])
     several = f"{queries.per_record} per record ({queries.variants} variants, {queries.repeats} repeats)"
