@@ -18,6 +18,7 @@ from sfumato.audit.compare import Run, compare
 from sfumato.audit.executing import executed
 from sfumato.audit.record import GuaranteeSummary, Subject
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.strength import ordinary_units
 from sfumato.audit.tuned import Trial, TuningSummary
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
@@ -156,17 +157,16 @@ def trainings(recipes: Sequence[AnyRecipe], tuning: Sequence[Tuning]) -> int:
 
 
 def split_of(population: Population, membership: Membership, validation: float, seed: int) -> Split:
-    """Ordinary units in two parts; those in the game and the public ones are in neither.
+    """Ordinary units in two parts; those in the game, twins of near copies in it and the public ones are in neither.
 
     Raises:
         UsageError: if there are too few ordinary units: then only attacked records would be left to tune on.
     """
-    ordinary = np.flatnonzero(~membership.in_game & ~membership.public & membership.matrix.all(axis=0))
+    ordinary = ordinary_units(population, membership)
     if len(ordinary) < FEWEST:
         raise UsageError(
-            f"Expected at least {FEWEST} units that are never attacked to tune on, got {len(ordinary)} under the "
-            f"design {membership.design!r}: hyper-parameters are not chosen on attacked records.",
-            remedy="Use the design `canaries` (`--design canaries --canaries 500`), in which only canaries are.",
+            f"Expected at least {FEWEST} units that are never attacked to tune on, got {len(ordinary)}.",
+            remedy="Use more records, or fewer canaries.",
         )
     order = stream(seed, "tuning", "split").permutation(ordinary)
     judged = np.zeros(membership.units, dtype=bool)

@@ -51,10 +51,16 @@ def test_no_record_in_the_game_and_no_public_one_is_read(population, canaries):
     assert len(judged) == round(0.25 * len(fitted | judged))
 
 
+def test_few_ordinary_units_are_refused(population, canaries):
+    membership = replace(canaries, canaries=42).membership(population)
+    with pytest.raises(UsageError, match="at least 20 units that are never attacked"):
+        split_of(population, membership, 0.25, seed=0)
+
+
 @pytest.mark.parametrize("design", ["halves", "coins"])
 def test_attacked_records_are_refused(population, canaries, recipes, store, design):
     attacked = replace(canaries, design=design, canaries=0, delta=1e-3)
-    with pytest.raises(UsageError, match="not chosen on attacked records"):
+    with pytest.raises(UsageError, match="the design .* attacks them all"):
         tuned(population, recipes, attacked, store, [SMOOTHING], executor="inline")
 
 
