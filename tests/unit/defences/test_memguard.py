@@ -71,6 +71,14 @@ def test_the_search_changes_the_attacks_mind_and_never_the_label(told):
     assert bool(((before > 0.5) != (after > 0.5))[found].all())
 
 
+def test_a_wild_search_does_not_cost_the_label_either(told, monkeypatch):
+    monkeypatch.setattr("sfumato.defences.memguard.STEP", 3.0)
+    state, logits = told
+    changed = misleading(logits, state, 20)
+    assert bool((changed != logits).any())
+    assert torch.equal(changed.argmax(1), logits.argmax(1))
+
+
 def test_a_row_is_searched_for_alone(told):
     state, logits = told
     together, alone = misleading(logits[:6], state, 50), [misleading(logits[i : i + 1], state, 50) for i in range(6)]
