@@ -3,7 +3,16 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from sfumato.attacks.membership.lira import LiRAOnline
-from sfumato.audit.exposure import SIGNAL, exposure, held_out_worst, unit_signals, vulnerability, worst_of
+from sfumato.attacks.membership.loss import LossThreshold
+from sfumato.audit.exposure import (
+    SIGNAL,
+    exposure,
+    held_out_worst,
+    rates_of_units,
+    unit_signals,
+    vulnerability,
+    worst_of,
+)
 from sfumato.audit.game import Case, Game, play
 from sfumato.audit.statistics import unit_vulnerability
 from sfumato.data.membership import Membership
@@ -62,6 +71,19 @@ def test_without_leakage_scores_with_shared_references_would_accuse_the_worst_te
     means = [made_up(8, 200, 0.0, seed) for seed in range(5)]
     values = [vulnerability(game, 0.95).worst_decile.value for game in means]
     assert abs(np.mean(values) - 0.5) < 0.1
+
+
+def test_the_units_that_leak_are_found_again_and_again_and_the_others_are_not():
+    game = made_up(16, 200, 30.0)
+    found = rates_of_units(game, play(game, LiRAOnline(), 0, lambda fit: fit.run()), 0.95)
+    assert found.at == 0.01  # 1,600 scores of non-members
+    assert found.attack == "lira-online"
+    assert sum(found.counts) == 200
+    assert found.counts[-1] >= 20
+    assert found.worst.value == 1.0
+    assert 0.3 < found.worst.low < 0.5  # 8 of 8 models, for the best of 200 units
+    assert found.quantiles["0.5"] < 0.2
+    assert rates_of_units(made_up(2, 40, 1.0), play(made_up(2, 40, 1.0), LossThreshold(), 0, None), 0.95) is None
 
 
 def test_few_models_are_not_resolved_and_say_why():

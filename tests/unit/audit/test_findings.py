@@ -8,8 +8,9 @@ from sfumato.attacks.membership.gradient_norm import GradientNorm
 from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.audit.findings import FEWEST_IN_GROUP, few, groups, judge, one_run_bounds
-from sfumato.audit.game import Case, Game, Played
+from sfumato.audit.game import Case, Game, Played, play
 from sfumato.audit.settings import AuditSettings
+from sfumato.data.membership import Membership
 from sfumato.targets.answers import Answers
 
 FOUR = "4 per record (1 variants, 4 repeats)"
@@ -26,6 +27,10 @@ def given(scores, members):
     )  # fmt: skip
     game = Game(answers.labels, np.arange(units), everyone, ~everyone, cases)
     return game, Played(LossThreshold(), scores, 1.5)
+
+
+def fit_nothing(fit):
+    raise AssertionError(f"Expected no model of an attack's own, got {fit}.")
 
 
 @pytest.fixture
@@ -56,6 +61,31 @@ def test_a_rate_too_small_for_the_data_has_no_value(leaking):
     assert (rare.value, rare.low, rare.high) == (None, None, None)
     assert result.per_target["tpr_at_fpr@1e-05"] == [None] * 6
     assert result.curve.resolvable_from == pytest.approx(10 / result.finding("auc").n_nonmembers)
+
+
+def test_rates_calibrated_to_each_unit_stand_beside_the_pooled_ones():
+    settings = AuditSettings(attacks=(LossThreshold(),), fprs=(0.3, 0.1, 1e-5), replicates=20)
+    rng = np.random.default_rng(0)
+    members = Membership.half_pairs(40, 8, rng).matrix
+    labels, everyone = np.zeros(40, dtype=np.int64), np.ones(40, dtype=bool)
+    logits = np.stack([np.where(members, 5.0, 0.0) + rng.normal(size=(8, 40)), np.zeros((8, 40))], axis=-1)
+    answers = Answers(labels, logits)
+    cases = tuple(
+        Case(answers.pick(np.array([m])), members[m], np.array([k for k in range(8) if k // 2 != m // 2]))
+        for m in range(8)
+    )
+    game = Game(labels, np.arange(40), everyone, ~everyone, cases, answers, members)
+    result = judge(game, play(game, LossThreshold(), 0, fit_nothing), settings).result
+    found = result.finding("tpr_at_fpr_calibrated", 0.3)
+    assert found.value > 0.9
+    assert "references" not in found.note
+    assert "needs at least 9 models without it" in result.finding("tpr_at_fpr_calibrated", 0.1).note
+    assert result.finding("tpr_at_fpr_calibrated", 1e-5) is None  # no number of models that anyone trains
+    shared = judge(game, play(game, LiRAOnline(), 0, fit_nothing), settings).result
+    assert "each other's references" in shared.finding("tpr_at_fpr_calibrated", 0.3).note
+    alone = replace(game, cases=cases[:1])
+    single = judge(alone, play(alone, LossThreshold(), 0, fit_nothing), settings).result
+    assert single.finding("tpr_at_fpr_calibrated") is None
 
 
 def test_arrays_are_the_per_target_values_with_nan_for_none(leaking):

@@ -91,6 +91,24 @@ def test_other_schema_versions_are_refused(record, tmp_path, version):
         AuditRecord.load(path)
 
 
+def test_a_record_of_an_earlier_version_is_read_with_what_it_lacks_left_empty(record, tmp_path):
+    path = record.save(tmp_path / "record.json")
+    raw = json.loads(path.read_text())
+    for subject in raw["subjects"]:
+        del subject["unit_rates"]
+        for name in ("reconstruction", "needs", "guard", "couples", "trainings"):
+            del subject["defence"][name]
+        for attack in subject["attacks"]:
+            del attack["method"]
+    del raw["strength"]
+    path.write_text(json.dumps({**raw, "schema_version": 3}))
+    again = AuditRecord.load(path)
+    assert again.strength is None
+    assert again.subjects[0].unit_rates is None
+    assert again.subjects[0].defence.reconstruction == ""
+    assert again.subjects[0].attacks[0].method == ""
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", "null", '{"schema_version": NaN}', "[" * 100_000, "\xff"],

@@ -106,7 +106,7 @@ def test_settings_at_full_strength_are_the_protocols_and_doing_it_twice_changes_
     assert found.settings.design == "canaries"
     assert found.settings.strength == "full"
     assert sum(found.canaries.values()) == CANARIES
-    assert [attack.name for attack in found.settings.attacks][0] == "loss"
+    assert found.settings.attacks[0].name == "loss"
     again = full_strength("image", 5000, [Undefended()], found.settings, none_there, found.canaries)
     assert again == found
 

@@ -206,8 +206,20 @@ def test_report_and_cite_from_a_record(sfumato, predictions, tmp_path) -> None:
 def test_list_is_an_array_of_objects(sfumato, family) -> None:
     entries = json.loads(sfumato("list", family, "--json").stdout)
     assert entries
-    assert all({"name", "family", "reference", "summary"} == set(entry) and entry["summary"] for entry in entries)
+    assert all({"name", "family", "reference", "summary"} <= set(entry) and entry["summary"] for entry in entries)
     assert entries[0]["name"] in sfumato("list", family).stdout
+
+
+def test_defences_say_what_they_need_and_which_are_rebuilt(sfumato) -> None:
+    entries = json.loads(sfumato("list", "defences", "--json").stdout)
+    told = {"reconstruction", "needs", "guard", "couples", "trainings", "branches", "canary", "adaptive"}
+    assert all(told <= set(entry) for entry in entries)
+    by_name = {entry["name"]: entry for entry in entries}
+    assert by_name["mixup"]["couples"]
+    assert by_name["label-smoothing"]["needs"] == []
+    assert by_name["memguard"]["guard"]
+    table = sfumato("list", "defences").stdout
+    assert table.count("(reconstruction)") == sum(bool(entry["reconstruction"]) for entry in entries)
 
 
 @pytest.mark.slow

@@ -52,6 +52,26 @@ def test_numbers_of_answers_are_read_from_files_and_from_the_command_line(tmp_pa
     assert (audit.draws, audit.draws_attacks) == ((1, 64), ("rmia", "loss"))
 
 
+def test_variants_of_an_attack_keep_their_names_in_a_file(tmp_path: Path) -> None:
+    text = '[data]\nsource = "digits"\n[[attack]]\nname = "lira-online"\n[[attack]]\nname = "lira-online"\n'
+    read = load(written(tmp_path, f'{text}statistic = "hinge"\ncalled = "lira-hinge"\n'))
+    assert [attack.name for attack in read.audit.attacks] == ["lira-online", "lira-hinge"]
+    assert load(written(tmp_path, dump(read))) == read
+    assert dump(read).count("called") == 1
+
+
+def test_full_strength_has_defaults_of_its_own(tmp_path: Path) -> None:
+    read = load(written(tmp_path, '[data]\nsource = "digits"\n[audit]\nstrength = "full"\n'))
+    assert (read.audit.models, read.audit.design) == (64, "canaries")
+    assert load(written(tmp_path, dump(read))) == read
+    audit = configured(RunOptions(data="digits", strength="full"), compared=True).audit
+    assert (audit.strength, audit.models, audit.design) == ("full", 64, "canaries")
+    fewer = configured(RunOptions(data="digits", strength="full", models=8), compared=True).audit
+    assert (fewer.strength, fewer.models) == ("full", 8)
+    with pytest.raises(UsageError, match="strength"):
+        configured(RunOptions(data="digits", strength="strong"), compared=True)
+
+
 def test_what_is_left_out_has_the_defaults() -> None:
     config = from_tables({"data": {"source": "digits"}})
     assert config.audit == AuditSettings(attacks=tuple(default_attacks()))

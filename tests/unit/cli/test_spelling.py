@@ -33,6 +33,13 @@ def test_method_gets_typed_fields() -> None:
         method("lira-online(average=logit)", attacks(), "attack")
 
 
+def test_an_attack_may_be_called_something() -> None:
+    made = method("lira-online(statistic=hinge, called=lira-hinge)", attacks(), "attack")
+    assert (made.name, made.method, made.statistic) == ("lira-hinge", "lira-online", "hinge")
+    with pytest.raises(UsageError, match="called"):
+        method("lira-online(called=a/b)", attacks(), "attack")
+
+
 def test_unknown_names_and_fields_get_the_nearest() -> None:
     with pytest.raises(UsageError, match="'lira-online'"):
         method("lira-onlin", attacks(), "attack")
