@@ -163,7 +163,9 @@ def test_the_inner_objective_takes_the_place_of_cross_entropy_also_against_flatt
     CRL(alpha=50.0, t=0.5, upper=0.25).objective(seen(0, tally=tally), inner)
     assert all(float(at.outputs.detach().norm(dim=1).max()) < 2 for at in asked)
     assert [at.tally for at in asked] == [tally, None]
-    assert float(asked[1].targets.detach().max()) <= 0.75 + 1e-12  # a confidence of 0 leaves a third to each other class
+    assert (
+        float(asked[1].targets.detach().max()) <= 0.75 + 1e-12
+    )  # a confidence of 0 leaves a third to each other class
     smoothed = composed_objective(CRL(alpha=0.0, alpha_centre=0.0, weight=0.0, inner=LabelSmoothing()), cross_entropy)
     at = seen(0)
     expected = cross_entropy(normalised(at.outputs, 0.1), 0.9 * at.targets + 0.1 / 4)
@@ -316,3 +318,21 @@ def test_centres_get_noise_and_move_in_a_private_training(images):
     trained = training.finish()
     assert not torch.equal(run.extras["crl"].module.points, before)
     assert not any("points" in name for name in trained.state)
+
+
+def test_a_private_training_that_was_interrupted_goes_on_with_its_centres(images, tmp_path):
+    """Weights alone would not do: centres and their momentum must be as they were."""
+    recipe = Recipe(task(), private("example"))
+    whole = recipe.fit(images, WORK, DOUBLE)[0]
+
+    def stop(epoch):
+        if epoch.epoch == 2:  # what was kept is the end of the first
+            raise Stop
+
+    options = replace(DOUBLE, checkpoint=Checkpoint(tmp_path / "running.safetensors", "key", every=0))
+    with pytest.raises(Stop):
+        recipe.fit(images, WORK, replace(options, on_epoch=stop))
+    begun = []
+    resumed = recipe.fit(images, WORK, replace(options, on_epoch=begun.append))[0]
+    assert begun[0].epoch == 2
+    assert all(torch.equal(resumed.state[name], value) for name, value in whole.state.items())
