@@ -133,7 +133,7 @@ def protocol_attacks(kind: str, defences: Sequence[Defence], read: Read) -> tupl
         if guarded(defence):
             found += [_read(read, name, f"{defence.name} guards its answers") for name in LABELS_ONLY[kind]]
         for part in chain(defence):
-            found += [_read(read, text, f"it was made for {part.name}") for text in part.adaptive]
+            found += [_read(read, text, f"it was made for {part.name}") for text in _adaptive(part, kind)]
     return tuple(_joined(found))
 
 
@@ -160,7 +160,7 @@ def refuse_weak(population: Population, recipes: Sequence[AnyRecipe], settings: 
 def needed(defence: Defence, kind: str) -> tuple[str, ...]:
     """Methods that the protocol wants against this defence, by their own names."""
     found = [*ALWAYS, *(LABELS_ONLY[kind] if guarded(defence) else ())]
-    found += [text.partition("(")[0].strip() for part in chain(defence) for text in part.adaptive]
+    found += [_method(text) for part in chain(defence) for text in _adaptive(part, kind)]
     return tuple(dict.fromkeys(found))
 
 
@@ -253,6 +253,16 @@ def refuse_attacked(tuned: Population, population: Population, membership: Membe
             "near copies of such.",
             remedy="Tune on `ordinary_units(population, membership)`.",
         )
+
+
+def _adaptive(part: Defence, kind: str) -> list[str]:
+    """The attacks that were made for a part, but for those that only images can be put to."""
+    without = set(LABELS_ONLY["image"]) - set(LABELS_ONLY[kind])
+    return [text for text in part.adaptive if _method(text) not in without]
+
+
+def _method(spelled: str) -> str:
+    return spelled.partition("(")[0].strip()
 
 
 def _missing(subject: Subject, wanted: Sequence[str], settings: AuditSettings) -> list[str]:

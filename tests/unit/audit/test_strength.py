@@ -40,7 +40,7 @@ class Hides(Defence):
 
     name: ClassVar[str] = "hides"
     canary: ClassVar[str] = "near-duplicate"
-    adaptive: ClassVar[tuple[str, ...]] = ("lira-online(statistic=hinge)", "rmia(trim=0.2)")
+    adaptive: ClassVar[tuple[str, ...]] = ("lira-online(statistic=hinge)", "rmia(trim=0.2)", "augmentation-bits")
 
     def guard(self, logits, draws, behind):
         return logits
