@@ -12,7 +12,7 @@ import numpy as np
 
 import sfumato
 from neural_sde_claims import Claim, Contest, Fixed, Verdict, claims_from, drawn, judged, rates, testable
-from neural_sde_state import Bench
+from results_state import Bench
 from sfumato.accounting.guarantee import Guarantee
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.compare import fit_runner, gather, guarantee_of, summary_of

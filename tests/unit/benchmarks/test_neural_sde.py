@@ -59,9 +59,9 @@ def bench():
         import neural_sde
         import neural_sde_claims
         import neural_sde_page
-        import neural_sde_state
+        import results_run
 
-        neural_sde.claims, neural_sde.pages, neural_sde.state = neural_sde_claims, neural_sde_page, neural_sde_state
+        neural_sde.claims, neural_sde.pages, neural_sde.rounds = neural_sde_claims, neural_sde_page, results_run.rounds
         yield neural_sde
 
 

@@ -1,4 +1,4 @@
-"""A configured run of `neural_sde.py` with its data and the folder of its models."""
+"""A configured run with its data and the folder of its models."""
 
 from __future__ import annotations
 
