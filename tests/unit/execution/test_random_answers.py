@@ -30,6 +30,9 @@ ASKED = [
     QuerySet("none", 4, "common"),
     QuerySet(noise="off"),
     QuerySet(noise="off", signal="gradient-norm"),
+    QuerySet(noise="off", scope="game", signal="input-gradient-norm"),
+    QuerySet("noise-16", 2, scope="game", scale=0.2),
+    QuerySet(repeats=3, scope="game", signal="boundary-distance", budget=50),
 ]
 
 
