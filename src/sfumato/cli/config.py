@@ -10,6 +10,7 @@ from typing import Any
 
 from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.audit.probing.first import ProbeFirst
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import FULL, MODELS
 from sfumato.audit.tuning import Tuning
@@ -24,7 +25,7 @@ from sfumato.training.defence import Defence
 from sfumato.training.presets.base import Preset, presets
 
 COMPARED = ("undefended", "label-smoothing", "early-stopping", "mixup")
-TABLES = ("data", "recipe", "defence", "contender", "tune", "attack", "audit", "run")
+TABLES = ("data", "recipe", "defence", "contender", "tune", "probe", "attack", "audit", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ class RunConfig:
     defences: tuple[Defence, ...] = ()
     contenders: tuple[Contender, ...] = ()
     tune: tuple[Tuning, ...] = ()
+    probe: ProbeFirst | None = None
     audit: AuditSettings = field(default_factory=lambda: AuditSettings(attacks=tuple(default_attacks())))
     run: RunChoice = field(default_factory=RunChoice)
 
@@ -171,6 +173,7 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
         defences=tuple(defence_from(table) for table in several["defence"]),
         contenders=tuple(_contender(table) for table in several["contender"]),
         tune=tuple(_tuning(table) for table in _tuned(raw)),
+        probe=make(ProbeFirst, _table(raw, "probe"), "[probe]") if "probe" in raw else None,
         audit=audit_settings(single["audit"], chosen),
         run=make(RunChoice, single["run"], "[run]"),
     )
@@ -187,6 +190,7 @@ def dump(config: RunConfig) -> str:
         "defence": [defence_table(defence) for defence in config.defences],
         "contender": [_contender_table(contender) for contender in config.contenders],
         "tune": [_tuning_table(tuning) for tuning in config.tune],
+        "probe": {} if config.probe is None else shown(config.probe),
         "attack": [_attack_table(attack) for attack in config.audit.attacks],
         "audit": {key: value for key, value in shown(config.audit).items() if key != "attacks"},
         "run": {key: value for key, value in shown(config.run).items() if value != ""},

@@ -9,6 +9,7 @@ from typing import Any
 
 from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.audit.probing.first import ProbeFirst
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
@@ -23,7 +24,7 @@ from sfumato.cli.config import (
     load,
 )
 from sfumato.cli.fields import names, read, unknown
-from sfumato.cli.options import DataOptions, RunOptions, TrainOptions
+from sfumato.cli.options import DataOptions, RunOptions
 from sfumato.cli.spelling import Changes, defence, method, words
 from sfumato.data.canaries import counts_from
 from sfumato.errors import UsageError
@@ -51,13 +52,14 @@ def configured(options: RunOptions, *, compared: bool) -> RunConfig:
         defences=() if contenders else _defences(options, base, several),
         contenders=contenders,
         tune=_tune(options, base),
+        probe=_probe(options, base),
         audit=audit_of(options, base),
         run=_given(base.run if base else RunChoice(), options, ("executor", "store", "out", "checks", "title")),
     )
 
 
-def release_config(options: TrainOptions) -> RunConfig:
-    """The one recipe that a model for release is trained with."""
+def release_config(options: DataOptions) -> RunConfig:
+    """The one recipe that a model for release is trained with, or that is probed."""
     seed = {} if options.seed is None else {"seed": options.seed}
     return RunConfig(
         data=data_choice(options),
@@ -140,6 +142,14 @@ def _defences(options: RunOptions, base: RunConfig | None, compared: bool) -> tu
     else:
         chosen = defences_from(",".join(COMPARED) if compared else "undefended", changes)
     return _checked(chosen, options)
+
+
+def _probe(options: RunOptions, base: RunConfig | None) -> ProbeFirst | None:
+    """Whether and how to probe before the comparison; the share given here goes before that of the file."""
+    usual = base.probe if base else None
+    if options.probe is None:
+        return usual
+    return ProbeFirst(share=options.probe) if usual is None else replace(usual, share=options.probe)
 
 
 def _tune(options: RunOptions, base: RunConfig | None) -> tuple[Tuning, ...]:

@@ -24,6 +24,7 @@ COMMANDS = {  # imported when asked for: a command that trains nothing need not 
     "train": "train",
     "audit": "audit",
     "compare": "compare",
+    "probe": "probe",
     "report": "report",
     "view": "view",
     "list": "list_methods",

@@ -112,6 +112,14 @@ class RunOptions(DataOptions):
             rich_help_panel=_WHAT,
         ),
     ] = None
+    probe: Annotated[
+        float | None,
+        Option(
+            metavar="SHARE",
+            help="Set this share of the units apart, probe the network on it first, and protect the regions found.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None
     strength: Annotated[
         str | None,
         Option(
@@ -165,6 +173,36 @@ class AuditOptions(RunOptions):
     member_column: Annotated[str, Option(help="In the table.")] = "member"
     probability_columns: Annotated[str | None, Option(help="a,b,c in the order of the classes.")] = None
     score_column: Annotated[str, Option(help="In the table of scores.")] = "score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(DataOptions):
+    """A probe of one network."""
+
+    regions: Annotated[
+        str | None,
+        Option(
+            metavar="KIND",
+            help="depth, type, or regular expressions of parameter names with commas.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None
+    operations: Annotated[
+        str | None,
+        Option(
+            metavar="NAMES", help="Of transplant, rewind, rewind-private, freeze; all by default.", rich_help_panel=_HOW
+        ),
+    ] = None
+    models: Annotated[int | None, Option(help="Of each variant, in complementary halves.", rich_help_panel=_HOW)] = None
+    tuning_epochs: Annotated[
+        int | None, Option(metavar="EPOCHS", help="In which a rewound region is tuned.", rich_help_panel=_HOW)
+    ] = None
+    plan: Annotated[bool, Option("--plan", help="Say what it will cost, and stop.", rich_help_panel=_HOW)] = False
+    executor: Annotated[str | None, Option(help="auto, inline, stacked or processes.", rich_help_panel=_WHERE)] = None
+    store: Annotated[
+        str | None, Option(help="Folder of finished models; reused by later runs.", rich_help_panel=_WHERE)
+    ] = None
+    title: Annotated[str | None, Option(help="Title of the map.", rich_help_panel=_WHERE)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

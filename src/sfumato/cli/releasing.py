@@ -80,7 +80,8 @@ def trained_once(
 
 def measured(recipe: Recipe, trained: Trained, population: Population, members: Bools) -> dict[str, float]:
     """Accuracy on the training records, and on the others where there are any."""
-    logits = ask(recipe.predictor(trained, population), recipe.defence, population, (), trained.seed).logits
+    predict, guards = recipe.predictor(trained, population), trained.guards
+    logits = ask(predict, recipe.defence, population, (), trained.seed, guards=guards).logits
     inside, labels = population.rows_of(members), population.label_array
     found = {"training-accuracy": accuracy(logits[inside], labels[inside])}
     return found if inside.all() else {**found, "accuracy": accuracy(logits[~inside], labels[~inside])}
@@ -161,7 +162,7 @@ def _check_fits(recipe: Recipe, trained: Trained, population: Population) -> Non
 
 
 def _refuse_recipe(options: AuditOptions) -> None:
-    for name in ("recipe", "model", "train", "estimator", "defences", "records", "tune"):
+    for name in ("recipe", "model", "train", "estimator", "defences", "records", "tune", "probe"):
         if getattr(options, name) is not None:
             raise UsageError(
                 f"Expected no --{name} beside a model folder, got one.",

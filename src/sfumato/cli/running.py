@@ -10,12 +10,14 @@ import typer
 
 from sfumato.atomic import write_atomic
 from sfumato.audit.compare import Run
+from sfumato.audit.probing.first import questions, set_apart
 from sfumato.audit.record import Notice
 from sfumato.audit.tuning import compare_tuned
 from sfumato.cli.budget import STEPS, fitted
 from sfumato.cli.config import RunConfig, dump
 from sfumato.cli.contenders import contenders
 from sfumato.cli.failures import Stopped
+from sfumato.cli.filling import Where, filled
 from sfumato.cli.invocation import Invocation
 from sfumato.cli.options import RunOptions
 from sfumato.cli.promises import left_fresh
@@ -32,20 +34,28 @@ from sfumato.training.recipe import AnyRecipe
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that could begin."""
+    """A run that could begin; `apart` are records that are probed first, and not compared on."""
 
     config: RunConfig
     population: Population
     recipes: list[AnyRecipe]
     store: Store
+    apart: Population | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared:
     """Open the data, build the recipes, and fit the run into the budget if there is one."""
     config, population = opened(config, screen)
+    apart = None
+    if config.probe is not None:
+        apart, population = set_apart(population, config.probe.share, config.audit.seed)
     for note in population.notes:
         screen.note(note)
     recipes, store = contenders(config, population), store_at(config.run.store)
+    if apart is not None:
+        questions(recipes)  # nothing is trained before it is known what for
+        screen.note(f"{apart.units} units are set apart for a probe, whose time comes on top.")
     for note in left_fresh(recipes, population):
         screen.note(note)
     if options.budget is not None:
@@ -56,7 +66,7 @@ def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared
         if config.tune:
             screen.note("The time for tuning comes on top of the budget.")
         config = replace(config, audit=fit.settings)
-    return Prepared(config, population, recipes, store)
+    return Prepared(config, population, recipes, store, apart)
 
 
 def carried_out(context: typer.Context, options: RunOptions, config: RunConfig, usual_out: str) -> int:
@@ -66,8 +76,21 @@ def carried_out(context: typer.Context, options: RunOptions, config: RunConfig, 
         return dumped(config, Path(options.dump_config), screen)
     checks = checks_from(config.run.checks)
     folder = output_folder(config.run.out or usual_out)
-    ready = prepared(config, options, screen)
+    ready = probed_first(context, prepared(config, options, screen), folder, screen)
     return finish(trained_and_attacked(context, ready, screen), checks, folder, screen)
+
+
+def probed_first(context: typer.Context, ready: Prepared, folder: Path, screen: Screen) -> Prepared:
+    """The run with the regions that a probe finds on the records that were set apart for it, if any were."""
+    config = ready.config
+    if config.probe is None or ready.apart is None:
+        return ready
+    where = Where(ready.store, config.run.executor, folder, command_of(context))
+    try:
+        found = filled(ready.recipes, ready.apart, config.probe.settings(config.audit), where, screen)
+    except KeyboardInterrupt as stopped:
+        raise kept(ready.store) from stopped
+    return replace(ready, recipes=found.recipes, notices=(*ready.notices, found.notice))
 
 
 def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen) -> Run:
@@ -87,7 +110,8 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
                 command=command_of(context),
                 title=config.run.title,
                 notices=[
-                    Notice(severity="negligible", text=text) for text in left_fresh(ready.recipes, ready.population)
+                    *ready.notices,
+                    *(Notice(severity="negligible", text=text) for text in left_fresh(ready.recipes, ready.population)),
                 ],
             )
     except KeyboardInterrupt as stopped:

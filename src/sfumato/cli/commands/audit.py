@@ -88,6 +88,7 @@ def _refuse_unused(options: AuditOptions) -> None:
         "budget",
         "config",
         "tune",
+        "probe",
     )
     for name in (*training, "dump_config", "members"):
         if getattr(options, name) is not None:
