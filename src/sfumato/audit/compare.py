@@ -32,6 +32,7 @@ from sfumato.audit.record import (
     Notice,
     Subject,
 )
+from sfumato.audit.reference_data import reference_risk
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import reached, refuse_weak, strength_notices
 from sfumato.audit.subject import asked_often, attack_all, defence_summary, group_of_each_unit
@@ -179,14 +180,14 @@ def jobs_for(
     population: Population, recipes: Sequence[AnyRecipe], membership: Membership, settings: AuditSettings
 ) -> list[list[TrainJob]]:
     """One list of jobs per recipe; model m has the same training set and seed in each."""
-    asked = np.flatnonzero(population.rows_of(membership.in_game))
+    asked, seeds = np.flatnonzero(population.rows_of(membership.in_game)), seeds_of(membership, settings)
     return [
         [
             TrainJob(
                 recipe=recipe,
                 population=population,
                 rows=membership.rows(population, m),
-                seed=derive(settings.seed, "model", m),
+                seed=seeds[m],
                 dtype=settings.dtype,
                 label=f"{recipe.name} {m + 1}/{membership.models}",
                 asked=asked,
@@ -195,6 +196,11 @@ def jobs_for(
         ]
         for recipe in recipes
     ]
+
+
+def seeds_of(membership: Membership, settings: AuditSettings) -> list[int]:
+    """The seed of each model of a recipe; the same for every recipe."""
+    return [derive(settings.seed, "model", m) for m in range(membership.models)]
 
 
 def untested(subjects: Sequence[Subject]) -> list[str]:
@@ -257,6 +263,9 @@ def _measure(
         not_run=[*tried.refused, *studied.refused],
         random_answers=studied.random,
         query_risk=studied.rows,
+        reference_risk=reference_risk(
+            recipe, population, game, tried.played.get(tried.best), seeds_of(membership, settings), settings
+        ),
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
         vulnerability=vulnerability(game, settings.confidence),
         unit_rates=rates_of_units(game, tried.played[tried.best], settings.confidence) if tried.best else None,

@@ -147,6 +147,24 @@ class UnitRates(Value):
     note: str = ""
 
 
+class ReferenceRisk(Measured):
+    """What the strongest attack found on members of one role, against all non-members; see `audit.reference_data`.
+
+    `role` is "fit", "validation" or "reference"; `units` the mean number of units with it in the game of a target, None
+    where it is not known (then `note` says why).
+    """
+
+    role: str
+    attack: str
+    units: float | None = None
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """The attack in a sentence, with the role."""
+        return f"{self.attack}, members used as {self.role}"
+
+
 class QueryRisk(Measured):
     """What one attack found on a model that answers at random, asked in one of several ways; see `audit.queries`.
 

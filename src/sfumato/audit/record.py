@@ -26,6 +26,7 @@ from sfumato.audit.measured import (
     GroupResult,
     NotRun,
     QueryRisk,
+    ReferenceRisk,
     UnitRates,
     Value,
     Vulnerability,
@@ -55,6 +56,7 @@ __all__ = [
     "PermittedCurve",
     "Provenance",
     "QueryRisk",
+    "ReferenceRisk",
     "StrengthSummary",
     "Subject",
     "TuningSummary",
@@ -154,6 +156,7 @@ class Subject(Value):
     groups: list[GroupResult] = Field(default_factory=list)
     random_answers: bool | None = None
     query_risk: list[QueryRisk] = Field(default_factory=list)
+    reference_risk: list[ReferenceRisk] = Field(default_factory=list)
     vulnerability: Vulnerability | None = None
     unit_rates: UnitRates | None = None
     epsilon: list[EpsilonFinding] = Field(default_factory=list)

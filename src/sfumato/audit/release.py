@@ -17,6 +17,7 @@ from sfumato.audit.guarantees import summary
 from sfumato.audit.provenance import provenance
 from sfumato.audit.queries import Studied, asked_once, queries_for
 from sfumato.audit.record import AuditRecord, Design, Notice, Subject
+from sfumato.audit.reference_data import reference_risk
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.subject import Attacked, asked_often, attack_all, defence_summary, group_of_each_unit
 from sfumato.audit.utility import usefulness
@@ -168,6 +169,9 @@ def _subject(
         not_run=[*tried.refused, *studied.refused],
         random_answers=studied.random,
         query_risk=studied.rows,
+        reference_risk=reference_risk(
+            release.recipe, population, game, tried.played.get(tried.best), [release.trained.seed], settings
+        ),
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
     )
 
