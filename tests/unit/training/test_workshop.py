@@ -331,6 +331,25 @@ def test_private_steps_inside_resume_and_leave_no_guarantee(data, tmp_path, at, 
     assert any(event.private for event in whole.history.events)
 
 
+def test_a_release_goes_on_behind_the_layer_that_it_began_with(data, tmp_path):
+    layers = []
+
+    def course(workshop):
+        layers.append(workshop.run.front.state_dict()["matrix"].clone())
+        return private_course(workshop)
+
+    inner, path = PrivateWhitening(inner=PRIVATE), tmp_path / "running.safetensors"
+    options = replace(DOUBLE, release=True, checkpoint=Checkpoint(path, "key", every=1000))
+    with pytest.raises(Stop):
+        run(course, data, inner=inner, options=replace(options, on_epoch=stopping(1)))
+    trained = run(course, data, inner=inner, options=options)
+    anew = run(course, data, inner=inner, options=replace(options, checkpoint=None))
+    assert torch.equal(layers[0], layers[1])
+    assert not torch.equal(layers[0], layers[2])  # its noise is the operating system's
+    assert torch.equal(trained.state["0.matrix"].double(), layers[0].double())
+    assert not torch.equal(anew.state["0.matrix"], trained.state["0.matrix"])
+
+
 def test_private_steps_are_taken_once_and_only_by_the_plan(data):
     def twice(workshop):
         return workshop.fit("again", private_course(workshop), protected=True)
