@@ -134,12 +134,14 @@ def why_not(needs: Needs, evidence: Evidence) -> tuple[str, ...]:
         reasons.append("needs the records themselves, got answers only")
     if needs.queries != BASE and needs.queries.key not in evidence.target.scalars:
         reasons.append(f"needs answers to the queries {needs.queries.key}, which this target did not give")
-    if evidence.target.scalars.get(needs.queries.key, True) == {}:
+    nothing = evidence.target.scalars.get(needs.queries.key, True) == {}
+    if needs.queries.white_box and nothing:
         reasons.append(f"needs a network that draws nothing out of sight for the queries {needs.queries.key}")
     if needs.public and needs.queries.scope == "game":
         reasons.append("needs answers on records known to be non-members, and only those in the game were asked")
-    if needs.queries.augmentation in IMAGES_ONLY and evidence.kind != "image":
-        reasons.append("needs images for its augmented queries")
+    images = evidence.kind == "image" and (needs.queries.white_box or not nothing)
+    if needs.queries.augmentation in IMAGES_ONLY and not images:
+        reasons.append("needs images for its augmented queries, of 8 pixels a side or more")
     return tuple(reasons)
 
 

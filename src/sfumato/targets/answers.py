@@ -100,7 +100,7 @@ class Answers:
         labels: int64 [records].
         logits: float [models, records, classes], base query; log-probabilities where only probabilities are known.
         scalars: query-set key -> one of `scalar_names` -> float32 [models, records, variants]; nothing under the key
-            where the queries take a network and the target is none.
+            where the queries take a network and the target is none, or images and the records are none.
     """
 
     labels: Ints

@@ -25,8 +25,9 @@ from sfumato.targets.averages import Averages
 from sfumato.targets.boundary import Box, boundary_distances
 from sfumato.targets.gradients import gradient_norms, input_gradient_norms
 from sfumato.targets.guards import behind_guards
-from sfumato.targets.queries import BASE, BOUNDARY, GRADIENTS, QuerySet, families
+from sfumato.targets.queries import BASE, BOUNDARY, GRADIENTS, IMAGES_ONLY, QuerySet, families
 from sfumato.targets.surroundings import box_of, directions, starts, view
+from sfumato.training.augment import can_be_shifted
 from sfumato.training.composition import guarded
 from sfumato.training.defence import Defence
 from sfumato.training.draws import Draws
@@ -46,7 +47,7 @@ class Asked:
     Args:
         logits: float32 [n, classes], base query, after the guard.
         scalars: query-set key -> statistic -> float32 [n, variants], NaN for records that were not asked; no statistic
-            at all where the queries take a network and there is none in reach.
+            at all where the queries take a network and there is none in reach, or images and the records are none.
     """
 
     logits: Floats
@@ -140,7 +141,9 @@ class _Target:
         return bool(guarded(self.defence))
 
     def answers(self, queries: QuerySet) -> bool:
-        """Whether such queries can be put to it."""
+        """Whether such queries can be put to it: some take images, some take the network."""
+        if queries.augmentation in IMAGES_ONLY and not can_be_shifted(self._shape):
+            return False
         return not queries.white_box or (self.network is not None and not self.hidden_random)
 
     def repeats(self, queries: QuerySet) -> int:

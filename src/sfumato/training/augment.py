@@ -145,8 +145,13 @@ def _batch_of(x: torch.Tensor, draws: Draws) -> int:
     return x.shape[0] // draws.models
 
 
+def can_be_shifted(shape: tuple[int, ...]) -> bool:
+    """Whether records of this shape are images of a size that mirrors and shifts are made for."""
+    return len(shape) == 3 and min(shape[1:]) >= SHIFT_DIVISOR
+
+
 def _refuse_non_images(kind: str, x: torch.Tensor) -> None:
-    if x.dim() == 4 and min(x.shape[2:]) >= SHIFT_DIVISOR:
+    if can_be_shifted(tuple(x.shape[1:])):
         return
     raise NotApplicable(
         f"Expected images of shape (channels, height, width) with sides of at least {SHIFT_DIVISOR} for {kind}, "
