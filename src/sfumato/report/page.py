@@ -44,6 +44,13 @@ def asset(name: str) -> str:
     return files("sfumato.report").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
+def chart_style() -> Markup:
+    """Of the report's style, the colours and what charts need: for pictures in files of their own."""
+    whole = asset("report.css")
+    colours = whole[: whole.index("*, *::before")]
+    return Markup(colours + whole[whole.index(".chart {") : whole.index("details {")])
+
+
 def page_parts() -> Page:
     """Style and script exactly as the page has them, and the policy that allows these two and nothing else."""
     style, script = asset("report.css"), asset("report.js")

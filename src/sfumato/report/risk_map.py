@@ -15,7 +15,7 @@ from sfumato.report.charts import swatch_symbols
 from sfumato.report.charts.regions import WIDTH, chart_height, drawn_measures, regions_chart
 from sfumato.report.charts.svg import tag
 from sfumato.report.markdown_text import escape_markdown, fenced
-from sfumato.report.page import asset, page_parts
+from sfumato.report.page import chart_style, page_parts
 from sfumato.report.render import html_environment
 from sfumato.report.wording import Shown, count, label, shown
 
@@ -100,7 +100,7 @@ def standalone(risk_map: RiskMap, measure: str, at: float | None = None) -> str:
     ]  # fmt: skip
     legend = 20 * len(keys) + 16
     body = [
-        tag("style", Markup(_style())),
+        tag("style", chart_style()),
         tag("rect", width="100%", height="100%", style="fill:var(--paper)"),
         swatch_symbols(max(1, len(keys))),
         *keys,
@@ -184,10 +184,3 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
         "| " + " | ".join(str(escape_markdown(cell)) if cell != "---" else cell for cell in line) + " |"
         for line in lines
     ]
-
-
-def _style() -> str:
-    """Of the report's style, the colours and what charts need."""
-    whole = asset("report.css")
-    colours = whole[: whole.index("*, *::before")]
-    return colours + whole[whole.index(".chart {") : whole.index("details {")]

@@ -1,9 +1,11 @@
 import re
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 
 from sfumato.report.charts.frontier import _apart, frontier_chart
+from sfumato.report.frontier_picture import lowest_rate, standalone
 from sfumato.report.render import html, markdown
 from sfumato.report.sections.frontier import FrontierSection
 
@@ -77,3 +79,13 @@ def test_what_was_tuned_and_on_which_units_is_told(examples):
         assert "1 setting of a grid of 2, 1 passed over as of no use" in text
         assert "fitted on 70 units, judged on 20, none attacked" in text
         assert "None was within the tolerance." in text
+
+
+def test_a_picture_of_its_own_is_one_well_formed_file(examples):
+    record = examples.frontier_record()
+    text = standalone(record.frontier.groups[0], 0.01, lowest_rate(record))
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert standalone(record.frontier.groups[0], 0.001, lowest_rate(record)) is None

@@ -15,10 +15,11 @@ from sfumato.report.charts.style import colour, dash, marker
 from sfumato.report.charts.svg import Frame, label, picture, tag
 from sfumato.report.wording import rate_label, shown
 
-_WIDTH = 760
+WIDTH = 760
 _LEFT, _RIGHT, _TOP = 84.0, 560.0, 14.0
 _GUTTER = 590.0  # where the names stand
 _LINE = 18.0
+_UNDER = 60.0  # for ticks and the title of the axis
 _LONGEST = 20
 _FACTORS = (1.0, 2.0, 5.0)
 
@@ -45,17 +46,22 @@ def frontier_chart(key: str, curves: Sequence[StrengthCurve], fpr: float, lowest
     found = [point for point in every if point.measured("tpr_at_fpr", fpr)]
     if not found:
         return None
-    bottom = _TOP + max(360.0, _LINE * (len(curves) + 1))
+    bottom = chart_height(curves) - _UNDER
     x = around(_extent([point.accuracy for point in found]), _LEFT, _RIGHT, rate_label)
     y = _rates([point.measured("tpr_at_fpr", fpr) for point in found], lowest, bottom)
     lines = [(i, curve, _placed(curve, fpr, x.at, y.at)) for i, curve in enumerate(curves)]
     drawn = [(i, curve.method, line) for i, curve, line in lines if line]
     heights = _apart([line[-1].y for _, _, line in drawn], bottom)
-    frame = Frame(_WIDTH, bottom + 60, x, y, "Accuracy", f"TPR at FPR {rate_label(fpr)} (log scale)")
+    frame = Frame(WIDTH, bottom + _UNDER, x, y, "Accuracy", f"TPR at FPR {rate_label(fpr)} (log scale)")
     parts = [frame.axes(), *_chance(fpr, y)]
     parts += [_drawn(i, name, line, h, x, y) for (i, name, line), h in zip(drawn, heights, strict=True)]
     title = f"TPR at FPR {rate_label(fpr)} by accuracy, for each method over its strengths"
-    return picture(key, title, _told(drawn), _WIDTH, bottom + 60, parts)
+    return picture(key, title, _told(drawn), WIDTH, bottom + _UNDER, parts)
+
+
+def chart_height(curves: Sequence[StrengthCurve]) -> float:
+    """Of the picture: every name needs a line."""
+    return _TOP + max(360.0, _LINE * (len(curves) + 1)) + _UNDER
 
 
 def _rates(findings: Sequence[Finding | None], lowest: float, bottom: float) -> Scale:

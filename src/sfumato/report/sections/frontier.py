@@ -12,6 +12,7 @@ from sfumato.audit.record import AuditRecord
 from sfumato.audit.tuned import TuningSummary
 from sfumato.report.charts.frontier import frontier_chart
 from sfumato.report.charts.style import swatch
+from sfumato.report.frontier_picture import lowest_rate
 from sfumato.report.section import Section
 from sfumato.report.wording import Shown, amount, count, label, rate_label, shown
 
@@ -109,7 +110,7 @@ def _tuning(one: TuningSummary) -> TuningRow:
 
 
 def _part(position: int, group: GroupFrontier, record: AuditRecord) -> GroupPart:
-    lowest = 1 / max(1, record.data.game_units * record.design.targets)
+    lowest = lowest_rate(record)
     charts = [frontier_chart(f"frontier-{position}-{i}", group.curves, fpr, lowest) for i, fpr in enumerate(_FPRS)]
     methods = [curve.method for curve in group.curves]
     rows = [_difference(one) for one in group.differences]
