@@ -78,8 +78,8 @@ def test_references_inside_the_page_lead_somewhere(any_record):
 def test_sections_stand_in_the_stated_order():
     names = [section.name for section in sections()]
     assert names == [
-        "verdict", "facts", "threat", "roc", "attacks", "queries", "units", "utility", "frontier", "guarantee", "epsilon", "limits",
-        "provenance",
+        "verdict", "facts", "threat", "roc", "attacks", "queries", "units", "reference-data", "utility", "frontier",
+        "guarantee", "epsilon", "limits", "provenance",
     ]  # fmt: skip
 
 
