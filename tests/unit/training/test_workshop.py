@@ -15,6 +15,7 @@ from sfumato.defences.early_stopping import EarlyStopping
 from sfumato.defences.private_whitening import PrivateWhitening
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotPrivateError, SfumatoError, UnsupportedModel, UsageError
+from sfumato.models.features.base import Features
 from sfumato.models.mlp import MLP
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.defence import Defence
@@ -224,6 +225,28 @@ def test_the_weights_load_into_the_network_of_the_recipe(data, dtype, standardis
     assert torch.isfinite(recipe.predictor(trained, data)(data.tensor(ROWS))).all()
     if standardise:
         np.testing.assert_allclose(trained.state["0.mean"], data.records.array[ROWS].mean(0), atol=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Features):
+    """Test only: the first two columns and their product."""
+
+    name: ClassVar[str] = "test-pairs"
+
+    def shape(self, record):
+        return (3,)
+
+    def __call__(self, x):
+        return torch.stack([x[:, 0], x[:, 1], x[:, 0] * x[:, 1]], dim=1).float()
+
+
+def test_behind_fixed_features_a_course_sees_features_and_its_weights_load(data):
+    recipe = Recipe(task(features=Pairs()), Course())
+    trained = recipe.fit(data, WORK, DOUBLE)[0]
+    assert trained.state["1.weight"].shape == (6, 3)
+    logits = recipe.predictor(trained, data)(data.tensor(ROWS))
+    network = recipe.network(trained, data)
+    torch.testing.assert_close(logits, network(Pairs()(data.tensor(ROWS)).double()))
 
 
 @dataclass(frozen=True, kw_only=True)
