@@ -75,12 +75,12 @@ def test_it_learns_answers_and_tells_its_history(data, method):
 
 @each
 def test_it_resumes_bit_by_bit(data, tmp_path, method):
-    whole = train(task(), method, data, WORK, OPTIONS)[0]
-    for at in range(1, whole.epochs + 1, max(1, whole.epochs // 5)):
+    whole = train(task(epochs=2), method, data, WORK, OPTIONS)[0]
+    for at in range(1, whole.epochs + 1, max(1, whole.epochs // 4)):
         options = replace(OPTIONS, checkpoint=Checkpoint(tmp_path / f"{at}.safetensors", "key", every=0))
         with pytest.raises(Stop):
-            train(task(), method, data, WORK, replace(options, on_epoch=stopping(at)))
-        again = train(task(), method, data, WORK, options)[0]
+            train(task(epochs=2), method, data, WORK, replace(options, on_epoch=stopping(at)))
+        again = train(task(epochs=2), method, data, WORK, options)[0]
         assert all(torch.equal(again.state[name], value) for name, value in whole.state.items())
         assert (again.history, again.epochs) == (whole.history, whole.epochs)
 
