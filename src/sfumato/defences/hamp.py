@@ -49,6 +49,7 @@ class HAMP(Defence):
   booktitle = {Network and Distributed System Security Symposium},
   year = {2024}
 }"""
+    keeps_labels: ClassVar[bool] = True
     canary: ClassVar[str] = "mislabelled"
     adaptive: ClassVar[tuple[str, ...]] = ("augmentation-bits", "gap")
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu, softmax
 
 from sfumato.errors import UsageError
+from sfumato.seeding import derive
 from sfumato.training.defence import Behind, ReferenceDefence
 from sfumato.training.draws import Draws
 from sfumato.training.losses import log_probabilities, two_column
@@ -41,8 +42,8 @@ class MemGuard(ReferenceDefence):
     the attack network learns is our choice.
 
     The label never changes, so attacks on labels see what they saw before, and the training leaks as it did. The attack
-    network learns from what the network says, without guards further inside. A record that is asked again gets another
-    toss of the coin.
+    network learns from what the network says, without guards further inside. The coin is tossed once for each model and
+    answer, so that asking again gives the same noise and nothing to average.
 
     Args:
         distortion_budget: bound on the mean L1 distance between the scores given and the model's own, in [0, 2].
@@ -62,6 +63,7 @@ class MemGuard(ReferenceDefence):
   pages = {259--274},
   year = {2019}
 }"""
+    keeps_labels: ClassVar[bool] = True
     adaptive: ClassVar[tuple[str, ...]] = ("augmentation-bits", "gap", "label-noise")
 
     distortion_budget: float = 0.5
@@ -79,6 +81,10 @@ class MemGuard(ReferenceDefence):
             at_least("hidden", width, 1)
         at_least("attack_epochs", self.attack_epochs, 1)
         positive("attack_lr", self.attack_lr)
+
+    @property
+    def random_answers(self) -> bool:
+        return False
 
     def fit_guard(self, workshop: Workshop, network: nn.Module) -> dict[str, torch.Tensor]:
         members, others = (
@@ -100,7 +106,7 @@ class MemGuard(ReferenceDefence):
             )
         plain = two_column(logits, "binary" if logits.shape[1] == 1 else "multiclass").float()
         changed = misleading(plain, behind.state, self.max_steps)
-        used = draws.uniform("coin", len(plain))[0].float() < noise_probability(
+        used = coins(plain, draws.seeds[0]) < noise_probability(
             membership(behind.state, plain), membership(behind.state, changed), distance(plain, changed),
             self.distortion_budget,
         )  # fmt: skip
@@ -162,6 +168,16 @@ def learn_to_tell(
 def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """L1 distance between the scores of logits [rows, classes], [rows], in [0, 2]."""
     return (softmax(first, dim=1) - softmax(second, dim=1)).abs().sum(dim=1)
+
+
+def coins(logits: torch.Tensor, seed: int) -> torch.Tensor:
+    """A number in [0, 1) for each row, [rows], that looks random: the same for equal scores and seeds.
+
+    Scores are compared to three digits, so that rounding in the network seldom matters.
+    """
+    digits = (softmax(logits, dim=1) * 1000).round().to(torch.int16).cpu().numpy()
+    drawn = [derive(seed, "memguard coin", row.tobytes().hex()) / 2**63 for row in digits]
+    return torch.tensor(drawn, dtype=logits.dtype, device=logits.device)
 
 
 def noise_probability(

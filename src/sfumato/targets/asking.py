@@ -28,7 +28,7 @@ from sfumato.targets.guards import behind_guards
 from sfumato.targets.queries import BASE, BOUNDARY, GRADIENTS, IMAGES_ONLY, QuerySet, families
 from sfumato.targets.surroundings import box_of, directions, starts, view
 from sfumato.training.augment import can_be_shifted
-from sfumato.training.composition import guarded
+from sfumato.training.composition import guards_at_random, labels_pass
 from sfumato.training.defence import Defence
 from sfumato.training.draws import Draws
 from sfumato.training.recipe import ModulePredict
@@ -136,10 +136,6 @@ class _Target:
         first, second = (self._chunk(0, SILENT, repeat) for repeat in (0, 1))
         return not np.array_equal(first, second)
 
-    @property
-    def _guarded(self) -> bool:
-        return bool(guarded(self.defence))
-
     def answers(self, queries: QuerySet) -> bool:
         """Whether such queries can be put to it: some take images, some take the network."""
         if queries.augmentation in IMAGES_ONLY and not can_be_shifted(self._shape):
@@ -150,7 +146,9 @@ class _Target:
         """How often these queries are really put: again only where the answer may be another one."""
         if queries.noise == "off":
             return 1
-        drawn = self.known_random or (queries.noise == "fresh" and (self._guarded or self.hidden_random))
+        drawn = self.known_random or (
+            queries.noise == "fresh" and (guards_at_random(self.defence) or self.hidden_random)
+        )
         return queries.repeats if queries.repeats > 1 and drawn else 1
 
     def begun(self, x: torch.Tensor) -> _Begun:
@@ -177,7 +175,8 @@ class _Target:
             set_noise(self.network, self._draws(queries, named), queries.noise)
         with torch.no_grad():
             logits = asked.predict(asked.x)
-            if not queries.white_box:
+            only_labels = queries.signal == BOUNDARY and labels_pass(self.defence)
+            if not queries.white_box and not only_labels:
                 streams = Draws((self.seed,), ("guard",))
                 guards = behind_guards(self.defence, self.predict, self._shape, self.guards, streams, named)
                 logits = guards(logits)

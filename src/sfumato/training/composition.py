@@ -56,6 +56,16 @@ def guarded(defence: Defence) -> list[Defence]:
     return [part for part in chain(defence) if part.guards]
 
 
+def guards_at_random(defence: Defence) -> bool:
+    """Whether a guard of the chain may answer the same record in another way each time."""
+    return any(part.random_answers for part in guarded(defence))
+
+
+def labels_pass(defence: Defence) -> bool:
+    """Whether the network's own labels come through all guards of the chain."""
+    return all(part.keeps_labels for part in guarded(defence))
+
+
 def fitted_guards(defence: Defence) -> list[Defence]:
     """Those of them whose guard is fitted after the training, innermost first."""
     return [part for part in reversed(chain(defence)) if type(part).fit_guard is not Defence.fit_guard]

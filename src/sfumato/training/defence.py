@@ -84,6 +84,7 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     needs_features: ClassVar[bool] = False  # whether `objective` reads `Seen.features`
     branches: ClassVar[tuple[str, ...]] = ()  # of the objective, as it counts them; one that is never taken is told of
     hosts_update: ClassVar[bool] = False  # whether a private update may run inside its course
+    keeps_labels: ClassVar[bool] = False  # whether its guard never changes which class has the largest score
     canary: ClassVar[str] = "mislabelled"  # kind of canary that it hides worst (see `data.canaries`)
     adaptive: ClassVar[tuple[str, ...]] = ()  # attacks that were made for it, as on a command line
 
@@ -250,6 +251,11 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     def guards(self) -> bool:
         """Whether `guard` stands between the network and whoever asks it; overridden where a switch takes it away."""
         return type(self).guard is not Defence.guard
+
+    @property
+    def random_answers(self) -> bool:
+        """Whether its guard may give a record another answer each time that it is asked."""
+        return self.guards
 
     def guard(self, logits: torch.Tensor, draws: Draws, behind: Behind) -> torch.Tensor:
         """What a user of the released model sees instead of `logits` [rows, classes] (log-probabilities will do)."""

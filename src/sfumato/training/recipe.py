@@ -17,7 +17,7 @@ from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
 from sfumato.sde.streams import random_layers
 from sfumato.seeding import derive
-from sfumato.training.composition import guarded
+from sfumato.training.composition import guards_at_random
 from sfumato.training.defence import Defence, configured
 from sfumato.training.features import Inputs, KnownFeatures
 from sfumato.training.losses import two_column
@@ -63,14 +63,14 @@ class AnyRecipe(ABC):
         """
 
     def answers_at_random(self, population: Population) -> bool:
-        """Whether the same record may get another answer each time: a guard on answers, or a layer that draws.
+        """Whether the same record may get another answer each time: a guard that draws, or a layer that does.
 
         What a training function of the user's own draws while it answers is not seen: without a guard that is False.
 
         Args:
             population: for the shape and the number of classes.
         """
-        return bool(guarded(self.defence))
+        return guards_at_random(self.defence)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,10 @@ import torch
 
 from sfumato.data.population import Population
 from sfumato.data.records import ArrayRecords
+from sfumato.defences.hamp import HAMP
 from sfumato.defences.memguard import (
     MemGuard,
+    coins,
     distance,
     drawn_attack,
     keeping_label,
@@ -20,6 +22,7 @@ from sfumato.defences.memguard import (
 from sfumato.errors import UsageError
 from sfumato.models.mlp import MLP
 from sfumato.targets.guards import behind_guards
+from sfumato.training.composition import guards_at_random
 from sfumato.training.defence import Behind
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions
@@ -116,11 +119,21 @@ def test_without_a_budget_nothing_changes(told):
     assert torch.allclose(none, logits.log_softmax(1))
 
 
-def test_the_coin_follows_its_stream(told):
+def test_the_coin_is_tossed_once_for_each_model_and_answer(told):
     state, logits, frugal = told[0], told[1][::3], replace(SMALL, distortion_budget=0.05)
-    first, again, other = (answers(frugal, logits, state, seed) for seed in (1, 1, 2))
+    behind = Behind(lambda x: x, (4,), state)
+    first, again = (frugal.guard(logits, Draws((1,), ("guard", repeat)), behind) for repeat in (0, 1))
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert not torch.equal(first, frugal.guard(logits, Draws((2,), ("guard", 0)), behind))
+    assert not guards_at_random(frugal)
+    assert guards_at_random(HAMP(inner=frugal))
+
+
+def test_coins_are_even():
+    logits = torch.randn(2000, 4, generator=torch.Generator().manual_seed(5))
+    tossed = coins(logits, 3).sort().values
+    assert float((tossed - torch.linspace(0, 1, 2000)).abs().max()) < 0.05
+    assert torch.equal(coins(logits[:5] + 1e-6 * torch.randn(5, 4), 3), coins(logits[:5], 3))
 
 
 def test_a_label_lost_in_rounding_is_restored():

@@ -19,6 +19,7 @@ from sfumato.models.mlp import MLP
 from sfumato.targets.asking import ask
 from sfumato.targets.guards import behind_guards
 from sfumato.targets.queries import QuerySet
+from sfumato.training.composition import labels_pass
 from sfumato.training.defence import Behind
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions
@@ -100,6 +101,16 @@ def test_white_box_queries_see_no_guard(data, recipe, trained):
     got = asked(recipe, trained, data, [silent])
     np.testing.assert_array_equal(got.scalars[silent.key]["logit"], bare.scalars[silent.key]["logit"])
     assert not np.array_equal(got.logits, bare.logits)
+
+
+def test_a_walk_that_needs_labels_alone_does_not_bother_guards_that_keep_them(data, recipe, trained, monkeypatch):
+    walk = QuerySet("none", 1, signal="boundary-distance", budget=60)
+    assert labels_pass(BOTH)
+    asked_all = asked(recipe, trained, data, [walk]).scalars[walk.key]["boundary_distance"]
+    monkeypatch.setattr(MemGuard, "keeps_labels", False)
+    assert not labels_pass(BOTH)
+    through = asked(recipe, trained, data, [walk]).scalars[walk.key]["boundary_distance"]
+    np.testing.assert_allclose(through, asked_all, rtol=1e-5)
 
 
 def test_a_switched_off_guard_makes_no_answer_random(data):
