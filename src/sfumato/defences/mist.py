@@ -29,11 +29,12 @@ class MIST(Defence):
     """Averages local networks, each made to answer for its records as those do that did not just fit them (Li, Li and
     Ribeiro, USENIX Security 2024).
 
-    As third parties describe it: in each epoch the training set is cut at random into M parts, no unit of privacy across two of them, and each part
-    gets a local network. Phase 1: T1 steps on the objective of the chain, on the network's own part. Phase 2: T2 steps
-    on the cross-difference loss, weight / (M - 1) times the sum over the other networks j of ||p_i(x) - p_j(x)||_1 for
-    x in its own part, where the others are fixed as phase 1 left them and answer in eval mode. Then all weights are
-    averaged, and floating-point buffers with them; whole-number buffers (counts of batches) are the first network's.
+    As third parties describe it: in each epoch the training set is cut at random into M parts, no unit of privacy
+    across two of them, and each part gets a local network. Phase 1: T1 steps on the objective of the chain, on the
+    network's own part. Phase 2: T2 steps on the cross-difference loss, weight / (M - 1) times the sum over the other
+    networks j of ||p_i(x) - p_j(x)||_1 for x in its own part, where the others are fixed as phase 1 left them and
+    answer in eval mode. Then all weights are averaged, and floating-point buffers with them; whole-number buffers
+    (counts of batches) are the first network's.
 
     Args:
         parts: M, at least 2.
