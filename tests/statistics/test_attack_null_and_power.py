@@ -13,6 +13,8 @@ from sfumato.attacks.catalogue import attacks
 from sfumato.attacks.membership import bavaria, lira
 from sfumato.attacks.membership.attack_r import AttackR
 from sfumato.attacks.membership.bavaria import BaVarIA
+from sfumato.attacks.membership.boundary_distance import BoundaryDistance
+from sfumato.attacks.membership.label_noise import LabelNoise
 from sfumato.attacks.membership.lira import LiRAOffline, LiRAOnline
 from sfumato.attacks.membership.rmia import RMIA
 from sfumato.attacks.membership.worlds import world
@@ -27,6 +29,8 @@ OPTIONS = [
     RMIA(online=False),
     RMIA(form="counting"),
     BaVarIA(prior="global"),
+    BoundaryDistance(calibration="likelihood"),
+    LabelNoise(calibration="difficulty"),
 ]
 ALL = [attack() for attack in attacks().values()] + OPTIONS
 

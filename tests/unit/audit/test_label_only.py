@@ -11,6 +11,7 @@ from sfumato.attacks.membership.label_noise import LabelNoise
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.audit.compare import compare
 from sfumato.audit.settings import AuditSettings
+from sfumato.data.canaries import with_canaries
 from sfumato.data.population import Population
 from sfumato.defences.undefended import Undefended
 from sfumato.execution.store import Store
@@ -28,9 +29,9 @@ FOUND = (
 )
 
 
-def made(tmp_path, attacks, population):
+def made(tmp_path, attacks, population, models=4):
     task = Task(model=MLP(hidden=(48,)), optimizer=Optimizer(lr=0.2), epochs=40, batch_size=16)
-    settings = AuditSettings(attacks=attacks, models=4, fprs=(0.1,), replicates=40)
+    settings = AuditSettings(attacks=attacks, models=models, fprs=(0.1,), replicates=40)
     return compare(population, [Recipe(task, Undefended())], settings, Store(tmp_path), executor="stacked").record
 
 
@@ -62,3 +63,17 @@ def test_without_such_an_attack_it_is_listed_as_untested(tmp_path):
     rng = np.random.default_rng(1)
     population = Population(rng.normal(size=(40, 3)).astype(np.float32), "example", labels=rng.integers(0, 2, 40))
     assert any("labels only" in what for what in made(tmp_path, (LossThreshold(),), population).not_tested)
+
+
+def test_bits_of_augmented_views_find_canaries_that_were_learnt_by_heart(tmp_path):
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 255, (60, 1, 8, 8)).astype(np.uint8)
+    population = Population(images, "example", labels=np.arange(60) % 3, kind="image")
+    marked = with_canaries(
+        population, {"mislabelled": 20, "blank": 4, "out-of-distribution": 4, "near-duplicate": 4}, 0
+    )
+    attacks = (AugmentationBits(), AugmentationBits(calibration="none", called="count"))
+    (subject,) = made(tmp_path, attacks, marked, models=6).subjects
+    for attack in attacks:
+        assert subject.attack(attack.name).finding("auc").low > 0.5
+        assert subject.attack(attack.name).finding("auc").value > 0.6
