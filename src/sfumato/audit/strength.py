@@ -126,8 +126,8 @@ def protocol_attacks(kind: str, defences: Sequence[Defence], read: Read) -> tupl
     """
     found: list[MembershipAttack] = [LiRAOnline(), LiRAOnline(statistic="hinge", called="lira-hinge")]
     if kind == "image":
-        found.append(LiRAOnline(augmentation="mirror-shift", called="lira-logit-18"))
-        found.append(LiRAOnline(statistic="hinge", augmentation="mirror-shift", called="lira-hinge-18"))
+        turned = LiRAOnline(augmentation="mirror-shift", scope="game", called="lira-logit-18")
+        found += [turned, replace(turned, statistic="hinge", called="lira-hinge-18")]
     found += [BaVarIA(), RMIA()]
     for defence in defences:
         if guarded(defence):

@@ -9,6 +9,7 @@ from sfumato.attacks.membership.bavaria import BaVarIA
 from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.attacks.membership.rmia import RMIA
+from sfumato.audit.compare import compare
 from sfumato.audit.record import NotRun
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import (
@@ -26,10 +27,15 @@ from sfumato.audit.strength import (
     strength_notices,
 )
 from sfumato.data.canaries import twins, with_canaries
+from sfumato.data.population import Population, Unit
 from sfumato.defences.label_smoothing import LabelSmoothing
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
+from sfumato.execution.store import Store
+from sfumato.models.mlp import MLP
 from sfumato.training.defence import Defence
+from sfumato.training.recipe import Recipe
+from sfumato.training.task import Optimizer, Task
 
 BASE = AuditSettings(attacks=(LossThreshold(),), models=64)
 
@@ -204,3 +210,22 @@ def test_hyper_parameters_are_tuned_on_units_that_nobody_attacks(strong, populat
 
 def test_every_attack_of_the_protocol_is_in_the_catalogue():
     assert set(needed(Undefended(), "image")) <= set(attacks())
+
+
+def test_on_images_the_variants_with_18_queries_run_and_only_canaries_are_asked(tmp_path):
+    rng = np.random.default_rng(0)
+    images = Population(
+        rng.random((60, 1, 8, 8)).astype(np.float32), Unit("example"), labels=rng.integers(0, 3, 60), kind="image"
+    )
+    found = full_strength("image", 60, [Undefended()], replace(BASE, models=4, canaries=24, replicates=10), none_there)
+    marked = with_canaries(images, found.canaries, 0)
+    whole = LiRAOnline(augmentation="mirror-shift", called="asked-of-all")
+    settings = replace(found.settings, attacks=(*found.settings.attacks, whole))
+    recipe = Recipe(Task(model=MLP(hidden=(8,)), optimizer=Optimizer(lr=0.1), epochs=3, batch_size=16), Undefended())
+    record = compare(marked, [recipe], settings, Store(tmp_path), executor="inline").record
+    subject = record.subjects[0]
+    assert subject.not_run == []
+    assert subject.attack("lira-logit-18").queries.startswith("18 per record")
+    assert subject.attack("lira-logit-18").per_target == subject.attack("asked-of-all").per_target
+    assert subject.attack("lira-hinge-18").per_target != subject.attack("lira-logit-18").per_target
+    assert {row.group for row in subject.groups} == set(KINDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from sfumato.attacks.evidence import Evidence, Needs, ThreatModel
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.attacks.membership.signals import Signal, over_population, read_signal
 from sfumato.attacks.membership.worlds import World, floored, median, world
+from sfumato.targets.queries import QuerySet
 from sfumato.types import Bools, Floats
 from sfumato.validate import one_of
 
@@ -126,6 +127,8 @@ class _LiRA(MembershipAttack):
             "pooled-residual" or "pooled-raw"; see `world_variance`.
         center: "mean" or "median" of each world.
         statistic: "logit" or "hinge".
+        scope: whose records are asked: "all", or only those in the "game", which is all that it reads; that is cheaper
+            where many variants are asked and few units are in the game.
     """
 
     reference: ClassVar[str] = "carlini2022lira"
@@ -134,12 +137,18 @@ class _LiRA(MembershipAttack):
     variance: str = "auto"
     center: str = "mean"
     statistic: str = "logit"
+    scope: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("variance", self.variance, VARIANCES)
         one_of("center", self.center, ("mean", "median"))
         one_of("statistic", self.statistic, ("logit", "hinge"))
+
+    @property
+    def query_set(self) -> QuerySet:
+        """As for all attacks, to `scope`."""
+        return replace(super().query_set, scope=self.scope)
 
     def _signal(self, evidence: Evidence) -> Signal:
         return read_signal(evidence, self.statistic, self.query_set)
