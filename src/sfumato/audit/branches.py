@@ -34,7 +34,8 @@ def branch_notices(name: str, defence: Defence, facts: Sequence[Mapping[str, obj
         defence: of the recipe.
         facts: stored facts of its models.
     """
-    tallies = [found for one in facts if isinstance(found := one.get(TALLIES), Mapping)]
+    counted = [one for one in facts if not _private(one)]
+    tallies = [found for one in counted if isinstance(found := one.get(TALLIES), Mapping)]
     models = "the model" if len(facts) == 1 else f"any of the {len(facts)} models"
     return [
         Notice(
@@ -44,6 +45,12 @@ def branch_notices(name: str, defence: Defence, facts: Sequence[Mapping[str, obj
         )
         for part, branches in never_taken(defence, tallies).items()
     ]
+
+
+def _private(facts: Mapping[str, object]) -> bool:
+    """Whether the steps were private ones, which see single examples and count no branches."""
+    kernels = facts.get("kernels")
+    return isinstance(kernels, Mapping) and "private" in kernels
 
 
 def _listed(branches: Sequence[str]) -> str:

@@ -170,7 +170,8 @@ class DPSGD(Defence):
 
 def _plain(optimizer: Optimizer) -> Optimizer:
     """Nesterov is for plain SGD with momentum only."""
-    return replace(optimizer, nesterov=False) if optimizer.name != "sgd" else optimizer
+    plain = optimizer.name != "sgd" or optimizer.momentum == 0
+    return replace(optimizer, nesterov=False) if plain else optimizer
 
 
 @cache

@@ -40,3 +40,9 @@ def test_the_notice_names_recipe_part_and_branch_and_says_what_to_do():
 def test_models_of_unknown_tallies_say_nothing():
     assert branch_notices("mine", Branching(), [{"history": []}]) == []
     assert branch_notices("plain", LabelSmoothing(), [{"tallies": {}}]) == []
+
+
+def test_private_steps_count_no_branches_and_are_no_evidence():
+    private = {"tallies": {}, "kernels": {"private": "capture"}}
+    assert branch_notices("mine", Branching(), [private]) == []
+    assert len(branch_notices("mine", Branching(), [private, {"tallies": {"ascent": 1.0}, "kernels": {}}])) == 1
