@@ -100,3 +100,11 @@ def test_attacks_on_labels_are_there_for_defences_that_guard_their_answers() -> 
     for kind in ("image", "table"):
         methods = {attack.method for attack in protocol_attacks(kind, made, attack_from)}
         assert set(LABELS_ONLY[kind]) <= methods
+
+
+def test_training_a_model_says_which_branches_it_never_took(sfumato, table) -> None:
+    words = ("train", table, "--label", "diagnosis", "--unit", "patient", "--set", "epochs=1", "--out", "model")
+    done = sfumato(*words, "--defence", "relaxloss(alpha=0)")
+    assert done.exit_code == 0, done.stderr
+    assert "relaxloss never took the branch" in done.stderr
+    assert "never took" not in sfumato(*words, "--defence", "label-smoothing").stderr
