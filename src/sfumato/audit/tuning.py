@@ -24,7 +24,7 @@ from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
-from sfumato.execution.events import OnEvent, silent
+from sfumato.execution.events import Ended, Event, OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
 from sfumato.execution.store import Store
@@ -140,10 +140,20 @@ def tuned(
             recipe = chosen[i]
             assert isinstance(recipe, Recipe)  # as `positions_of` has checked
             search = _Search(population, recipe, one, grid, split, settings)
-            best, summary = search.run(store, executor, on_event or silent)
+            best, summary = search.run(store, executor, _until_the_end(on_event or silent))
             chosen[i] = best
             found.append(summary.model_copy(update={"held": held}))
     return Tuned(chosen, found)
+
+
+def _until_the_end(on_event: OnEvent) -> OnEvent:
+    """All events but an end that is none: the comparison comes after it."""
+
+    def tell(event: Event) -> None:
+        if not (isinstance(event, Ended) and not event.missing):
+            on_event(event)
+
+    return tell
 
 
 def trainings(recipes: Sequence[AnyRecipe], tuning: Sequence[Tuning]) -> int:
