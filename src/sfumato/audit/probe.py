@@ -108,8 +108,17 @@ def probe_cost(
     population: Population, task: Task, defence: Defence, settings: ProbeSettings, store: Store
 ) -> CostEstimate:
     """What a probe with these arguments would cost."""
-    ready = _set_up(population, task, defence, settings, store)
-    return estimate([job for jobs in ready.jobs for job in jobs], store)
+    return estimate([job for jobs in probe_jobs(population, task, defence, settings, store) for job in jobs], store)
+
+
+def probe_jobs(
+    population: Population, task: Task, defence: Defence, settings: ProbeSettings, store: Store
+) -> list[list[TrainJob]]:
+    """The models of a probe with these arguments, one list for each variant; those that others start from first.
+
+    With more models in the settings, the same ones come first in each list.
+    """
+    return _set_up(population, task, defence, settings, store).jobs
 
 
 def _set_up(population: Population, task: Task, defence: Defence, settings: ProbeSettings, store: Store) -> _Probe:

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from sfumato.defences.pptp_reconstruction import ordinary_objective
 from sfumato.errors import UnsupportedModel
+from sfumato.models.regions import put
 from sfumato.training.defence import Defence
 from sfumato.training.losses import task_loss
 from sfumato.training.workshop import CHUNK, Workshop
@@ -77,7 +78,8 @@ class CWRFReconstruction(Defence):
         holding(network, chosen, initial)
         epochs = max(1, round(self.tuning * workshop.task.epochs))
         workshop.fit("tuned", network, epochs=epochs, protected=True)
-        return released(network)
+        made = workshop.network()  # with its tensors in their usual order
+        return put(made, released(network).state_dict(), list(made.state_dict())).eval()
 
 
 class Held(nn.Module):

@@ -75,7 +75,7 @@ class Regions:
             compiled(expression)
 
     def of(self, network: nn.Module) -> tuple[Region, ...]:
-        """The regions of a network, in the order of their first tensors in its state.
+        """The regions of a network, in the order of their first parameters.
 
         Raises:
             UnsupportedModel: if it has no parameters.
@@ -318,7 +318,8 @@ def _grouped(network: nn.Module, owners: Mapping[str, str]) -> tuple[Region, ...
             region = first.setdefault(id(parameters[name]), region)
         regions.setdefault(region, []).append(name)
     made = [_region(name, names, parameters) for name, names in regions.items()]
-    full = [region for region in made if region.parameters]
+    place = {name: index for index, name in enumerate(parameters)}
+    full = sorted((region for region in made if region.parameters), key=lambda region: place[region.parameters[0]])
     if not full:
         raise UnsupportedModel("Expected a network with parameters, got none.", remedy="Give it layers with weights.")
     loose = tuple(name for region in made if not region.parameters for name in region.buffers)
