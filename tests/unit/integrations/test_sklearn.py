@@ -186,7 +186,7 @@ class Rounded(Defence):
 
     name = "rounded"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return logits.round()
 
 

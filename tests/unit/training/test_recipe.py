@@ -80,7 +80,7 @@ class RoundedAnswers(Defence):
 
     name = "rounded"
 
-    def guard(self, logits, draws):
+    def guard(self, logits, draws, behind):
         return logits + draws.gaussian("noise", logits.shape[0], logits.shape[1])[0]
 
 
