@@ -20,6 +20,7 @@ from sfumato.training.preparation import Assignment, LoopOptions, network_of
 from sfumato.training.recipe import Recipe
 from sfumato.training.task import Optimizer, Task
 from sfumato.training.trained import Trained
+from sfumato.training.workshop import Workshop
 
 TASK = Task(model=MLP(hidden=(6,)), optimizer=Optimizer(lr=0.1), epochs=2, batch_size=8)
 SMOOTH = LabelSmoothing(smoothing=0.6)
@@ -84,17 +85,31 @@ def test_rewinding_leaves_the_rest_as_ordinary_training_left_it():
     assert two.trainings == 2.0
 
 
-def test_the_region_is_tuned_from_its_initial_values():
-    still = replace(TASK, optimizer=Optimizer(lr=1e-60, momentum=0.0))
-    found = fitted(PPTPReconstruction(regions=("head",), inner=SMOOTH), still).state
-    assert all(torch.equal(found[name], fresh().state_dict()[name]) for name in HEAD)
+def test_the_region_is_tuned_from_its_initial_values(monkeypatch):
+    began, fit = {}, Workshop.fit
+
+    def seen(workshop, stage, network, **more):
+        began[stage] = {k: v.clone() for k, v in network.state_dict().items()}
+        began[f"{stage} trains"] = [k for k, p in network.named_parameters() if p.requires_grad]
+        return fit(workshop, stage, network, **more)
+
+    monkeypatch.setattr(Workshop, "fit", seen)
+    fitted(PPTPReconstruction(regions=("head",), inner=SMOOTH))
+    for name in HEAD:
+        assert torch.equal(began["protected"][name], fresh().state_dict()[name])
+    for name in STEM:
+        assert not torch.equal(began["protected"][name], fresh().state_dict()[name])
+    assert began["protected trains"] == list(HEAD)
+    assert began["ordinary trains"] == [*STEM, *HEAD]
 
 
 @pytest.mark.parametrize("scheme", ["rewind", "masked"])
 def test_objectives_with_parameters_of_their_own_train_them(scheme):
     found = fitted(PPTPReconstruction(regions=("stem",), scheme=scheme, inner=CRL()))
     heavier = fitted(PPTPReconstruction(regions=("stem",), scheme=scheme, inner=replace(CRL(), weight=5.0)))
-    faster = fitted(PPTPReconstruction(regions=("stem",), scheme=scheme, inner=replace(CRL(), weight=5.0, centre_lr=5.0)))
+    faster = fitted(
+        PPTPReconstruction(regions=("stem",), scheme=scheme, inner=replace(CRL(), weight=5.0, centre_lr=5.0))
+    )
     assert found.tallies
     assert not torch.equal(found.state["1.weight"], heavier.state["1.weight"])
     assert not torch.equal(faster.state["1.weight"], heavier.state["1.weight"]), "centres move"

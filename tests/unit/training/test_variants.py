@@ -88,7 +88,7 @@ def test_rewinding_runs_the_objective_that_it_is_wrapped_around(two):
 
 
 def test_a_frozen_region_stays_at_its_initial_values_to_the_bit(two):
-    name, ordinary, _ = two
+    name = two[0]
     for region in regions(name):
         found = fitted(name, RegionFrozen(region=region.name)).state
         for one in parameters(name):
@@ -117,7 +117,7 @@ def test_a_rewound_region_takes_a_private_update_and_has_no_guarantee():
 
 def test_states_of_other_networks_are_refused(two):
     name, ordinary, _ = two
-    short = {k: v for k, v in list(ordinary.items())[:-1]}
+    short = dict(list(ordinary.items())[:-1])
     with pytest.raises(UsageError, match="same network"):
         fitted(name, RegionRewound(region="head", epochs=1, ordinary=short))
 
