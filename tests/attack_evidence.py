@@ -13,7 +13,7 @@ DRAWN = QuerySet("none", 16)
 GRADIENTS = QuerySet(noise="off", scope="game", signal="gradient-norm")
 INPUT_GRADIENTS = QuerySet(noise="off", scope="game", signal="input-gradient-norm")
 WALKED = QuerySet(scope="game", signal="boundary-distance", budget=500)
-VIEWS = (QuerySet("noise-16", scope="game"), QuerySet("mirror-shift"))
+VIEWS = (QuerySet("noise-16", scope="game"), QuerySet("mirror-shift", scope="game"))
 
 
 def answered(labels, logits, scalars=None):

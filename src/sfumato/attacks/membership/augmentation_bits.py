@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from sfumato.attacks.membership.gap import share_right
 from sfumato.attacks.membership.logistic import fit_logistic
 from sfumato.attacks.membership.signals import over_population, read_signal
 from sfumato.targets.answers import CORRECT
+from sfumato.targets.queries import QuerySet
 from sfumato.types import Bools, Floats
 from sfumato.validate import one_of, positive
 
@@ -75,6 +76,11 @@ class AugmentationBits(MembershipAttack):
         super().__post_init__()
         one_of("calibration", self.calibration, ("regression", "none"))
         positive("c", self.c)
+
+    @property
+    def query_set(self) -> QuerySet:
+        """Of the records in the game alone, which is all that it reads."""
+        return replace(super().query_set, scope="game")
 
     def needs(self) -> Needs:
         kind = "in-out" if self.calibration == "regression" else "none"

@@ -69,7 +69,7 @@ def test_options_reach_the_queries():
     assert LabelNoise(scale=0.1).query_set.key == "noise-16-s0.1-x1-game"
     assert BoundaryDistance(budget=200, queries=3).query_set.key == "none-x3-game-boundary-distance-b200"
     assert InputGradientNorm().query_set.key == "none-x1-off-game-input-gradient-norm"
-    assert AugmentationBits().query_set.key == "mirror-shift-x1"
+    assert AugmentationBits().query_set.key == "mirror-shift-x1-game"
     assert BoundaryDistance().threat.access == "labels"
     assert LabelNoise(noise="off").threat.access == "weights"
     for wrong in (
