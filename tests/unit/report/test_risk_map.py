@@ -73,9 +73,11 @@ def test_a_picture_is_well_formed_and_stands_by_itself(risk_map):
 
 def test_marks_stand_where_the_values_are(risk_map):
     text = standalone(risk_map, "auc")
-    xs = {}
-    for operation, x in re.findall(r'<use href="#mark-(\d)" x="([\d.]+)" y="[\d.]+"', text):
+    xs, ys = {}, []
+    for operation, x, y in re.findall(r'<use href="#mark-(\d)" x="([\d.]+)" y="([\d.]+)"', text):
         xs.setdefault(operation, []).append(float(x))
+        ys += [float(y)] if 128 < float(x) < 450 else []
+    assert sorted(set(ys)) == ys, "one line for each effect, downwards in the order of the network"
     left, right = sorted(x for x in xs["0"] if 128 < x < 450), sorted(x for x in xs["0"] if x > 484)
     assert len(set(left)) == 1, "both regions carry two points of accuracy"
     assert len(set(right)) == 2, "and different risk"
