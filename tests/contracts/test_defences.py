@@ -22,7 +22,7 @@ from sfumato.training.composition import composed_loss, fitted_guards
 from sfumato.training.defence import Batch, Behind, Defence, chain, configured
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
-from sfumato.training.preparation import Assignment, LoopOptions
+from sfumato.training.preparation import Assignment, LoopOptions, network_of
 from sfumato.training.task import Task
 from sfumato.training.train import train
 
@@ -190,6 +190,15 @@ def test_the_prepared_network_and_the_guarded_answers_keep_their_shape(defence):
     answers = defence.guard(logits, Draws((1,)), Behind(model, (6,), guard_state(defence)))
     assert answers.shape == (4, 3)
     assert torch.equal(answers.argmax(1), logits.argmax(1)) or not defence.keeps_labels
+
+
+def test_the_network_is_decided_by_the_seed_alone(defence):
+    task = configured(defence, Task(model=ResidualNet(width=8, blocks=1)))
+    states = []
+    for elsewhere in (1, 2):
+        torch.manual_seed(elsewhere)
+        states.append(network_of(task, defence, (6,), 3, seed=7).state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_the_configured_task_keeps_the_network_and_the_head(defence):

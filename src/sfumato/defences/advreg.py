@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from sfumato.defences.reference_batches import position, reference_batch
 from sfumato.errors import UsageError
-from sfumato.seeding import derive
+from sfumato.models.build import drawn_from
 from sfumato.training.defence import ReferenceDefence
 from sfumato.training.draws import Draws
 from sfumato.training.loop import Hooks, Step
@@ -113,8 +113,7 @@ class AdvReg(ReferenceDefence):
 
     def attacker(self, workshop: Workshop) -> Attacker:
         """A fresh attacker, drawn from a stream of the model's own."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive(workshop.draws.seeds[0], "inner attacker"))
+        with drawn_from(workshop.draws.seeds[0], "inner attacker"):
             made = Attacker(workshop.targets.shape[1], self.attacker_width, self.variant)
         return made.to(workshop.x.dtype)
 

@@ -14,12 +14,11 @@ from sfumato.accounting.history import Event, History
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView
 from sfumato.errors import NotPrivateError, UnsupportedModel, UsageError
-from sfumato.models.build import build_seeded
+from sfumato.models.build import build_seeded, drawn_from
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
 from sfumato.private.plan import Plan
 from sfumato.private.session import Charge
-from sfumato.seeding import derive
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.composition import (
     Releasing,
@@ -218,8 +217,7 @@ def extras_of(
     for part in chain(defence):
         if type(part).extra is Defence.extra:
             continue
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive(seed, "extra", part.name))
+        with drawn_from(seed, "extra", part.name):
             extra = part.extra(feature_size(network, shape), classes)
         if extra is not None and part.name in found:
             raise UsageError(f"Expected each part with parameters of its own once, got {part.name} twice.")
@@ -356,8 +354,9 @@ def network_of(task: Task, defence: Defence, shape: tuple[int, ...], classes: in
             f"Expected two classes for the one-logit binary head, got {classes}.", remedy='Use head="multiclass".'
         )
     network = build_seeded(task.model, shape, 1 if task.head == "binary" else classes, seed)
-    for part in reversed(chain(defence)):
-        network = part.prepare_for(network, shape)
+    with drawn_from(seed, "prepare"):
+        for part in reversed(chain(defence)):
+            network = part.prepare_for(network, shape)
     network = replace_dropout(network)
     if task.standardise:
         width = shape[0]
