@@ -39,7 +39,12 @@ KINDS = (CLEAN, "mislabelled", "out-of-distribution", "blank", "near-duplicate")
 SUITED_SHARE = 0.64  # 320 of 500: with 64 models 10,240 scores of non-members, enough for an FPR of 0.1%
 LARGEST_FPR = 0.01
 LABELS_ONLY = {"image": ("gap", "label-noise", "augmentation-bits"), "table": ("gap", "label-noise")}
-ALWAYS = (LiRAOnline.name, BaVarIA.name, RMIA.name)
+_LIRA = tuple(f"{LiRAOnline.name}(statistic={one},augmentation=none)" for one in ("logit", "hinge"))
+_TURNED = tuple(f"{LiRAOnline.name}(statistic={one},augmentation=mirror-shift)" for one in ("logit", "hinge"))
+ALWAYS = {
+    "image": (*_LIRA, *_TURNED, BaVarIA.name, RMIA.name),
+    "table": (*_LIRA, BaVarIA.name, RMIA.name),
+}
 
 Read = Callable[[str], MembershipAttack]
 
@@ -92,7 +97,7 @@ def full_strength(
         )
     attacks = _joined([*settings.attacks, *protocol_attacks(kind, defences, read)])
     made = replace(settings, attacks=attacks, design="canaries", canaries=0, strength=FULL)
-    return FullStrength(made, chosen, tuple(scaled(settings.models, sum(chosen.values()))))
+    return FullStrength(made, chosen, tuple(scaled(settings.models, chosen)))
 
 
 def shares(total: int, defences: Sequence[Defence]) -> dict[str, int]:
@@ -104,17 +109,24 @@ def shares(total: int, defences: Sequence[Defence]) -> dict[str, int]:
     """
     suited = list(dict.fromkeys(part.canary for defence in defences for part in chain(defence)))
     others = [name for name in KINDS if name not in suited]
-    first = round(SUITED_SHARE * total)
+    first = round(SUITED_SHARE * total) if others else total
     return {**_evenly(suited, first), **_evenly(others, total - first)}
 
 
-def scaled(models: int, canaries: int) -> list[str]:
-    """What is less than the protocol states, one sentence each."""
-    found = []
+def scaled(models: int, kinds: Mapping[str, int]) -> list[str]:
+    """What is less than the protocol states, one sentence each.
+
+    Args:
+        models: per recipe.
+        kinds: canaries by kind.
+    """
+    found, canaries = [], sum(kinds.values())
     if models < MODELS:
         found.append(f"Scaled to {models} models per recipe, where the protocol has {MODELS}.")
     if canaries < CANARIES:
         found.append(f"Scaled to {canaries} canaries, where the protocol has {CANARIES}.")
+    if absent := [name for name in KINDS if not kinds.get(name)]:
+        found.append(f"No canaries of the kind {', '.join(absent)}, which the protocol has, too.")
     return found
 
 
@@ -150,17 +162,17 @@ def refuse_weak(population: Population, recipes: Sequence[AnyRecipe], settings: 
         raise _weak(f"canaries of other kinds than clean ones, got {', '.join(kinds) or 'no canaries'}")
     if not any(fpr <= LARGEST_FPR for fpr in settings.fprs):
         raise _weak(f"a TPR at an FPR of {LARGEST_FPR:g} or less among `fprs`, got {settings.fprs}, so only the AUC")
-    there = {attack.method for attack in settings.attacks}
+    there = ", ".join(sorted(attack.name for attack in settings.attacks))
     for recipe in recipes:
-        for name in needed(recipe.defence, population.kind):
-            if name not in there:
-                raise _weak(f"the attack {name} for {recipe.name}, got {', '.join(sorted(there))}")
+        for spelled in needed(recipe.defence, population.kind):
+            if not any(_meets(attack, spelled) for attack in settings.attacks):
+                raise _weak(f"the attack {spelled} for {recipe.name}, got {there}")
 
 
 def needed(defence: Defence, kind: str) -> tuple[str, ...]:
-    """Methods that the protocol wants against this defence, by their own names."""
-    found = [*ALWAYS, *(LABELS_ONLY[kind] if guarded(defence) else ())]
-    found += [_method(text) for part in chain(defence) for text in _adaptive(part, kind)]
+    """Attacks that the protocol wants against this defence, as spelled: other fields may be as one likes."""
+    found = [*ALWAYS[kind], *(LABELS_ONLY[kind] if guarded(defence) else ())]
+    found += [text for part in chain(defence) for text in _adaptive(part, kind)]
     return tuple(dict.fromkeys(found))
 
 
@@ -175,8 +187,9 @@ def reached(
     if settings.strength != FULL:
         return None
     kinds, missing = canary_kinds(population, membership), []
-    less = scaled(membership.models, sum(kinds.values()))
+    less = scaled(membership.models, kinds)
     for recipe, subject in zip(recipes, subjects, strict=True):
+        missing += _unsuited(recipe, kinds)
         missing += _missing(subject, needed(recipe.defence, population.kind), settings)
     return StrengthSummary(
         reached="not full" if missing else ("scaled" if less else "full"),
@@ -265,8 +278,24 @@ def _method(spelled: str) -> str:
     return spelled.partition("(")[0].strip()
 
 
+def _meets(attack: MembershipAttack, spelled: str) -> bool:
+    """Whether it is the attack that is spelled, with the fields that stand there."""
+    given = [part.partition("=") for part in spelled.partition("(")[2].rstrip(")").split(",") if part.strip()]
+    return attack.method == _method(spelled) and all(
+        str(vars(attack).get(name.strip())) == value.strip() for name, _, value in given
+    )
+
+
+def _unsuited(recipe: AnyRecipe, kinds: Mapping[str, int]) -> list[str]:
+    """Parts of a defence that no canary suits: their worst kind was left out."""
+    lacking = dict.fromkeys(part.canary for part in chain(recipe.defence) if not kinds.get(part.canary))
+    return [f"{recipe.name}: no canaries of the kind {kind}, which it hides worst." for kind in lacking]
+
+
 def _missing(subject: Subject, wanted: Sequence[str], settings: AuditSettings) -> list[str]:
-    methods = {attack.name: attack.method for attack in settings.attacks}
+    methods = {
+        attack.name: next((spelled for spelled in wanted if _meets(attack, spelled)), "") for attack in settings.attacks
+    }
     found = [
         f"{subject.name}: {one.attack} could not run: {'; '.join(one.reasons)}."
         for one in subject.not_run

@@ -6,6 +6,8 @@ import pytest
 
 from sfumato.attacks.catalogue import attacks
 from sfumato.attacks.membership.bavaria import BaVarIA
+from sfumato.attacks.membership.gap import Gap
+from sfumato.attacks.membership.label_noise import LabelNoise
 from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.attacks.membership.rmia import RMIA
@@ -48,6 +50,12 @@ class Hides(Defence):
     canary: ClassVar[str] = "near-duplicate"
     adaptive: ClassVar[tuple[str, ...]] = ("lira-online(statistic=hinge)", "rmia(trim=0.2)", "augmentation-bits")
 
+    called: str = ""
+
+    def __post_init__(self):
+        if self.called:
+            object.__setattr__(self, "canary", self.called)
+
     def guard(self, logits, draws, behind):
         return logits
 
@@ -74,6 +82,8 @@ def test_canaries_are_shared_out_with_most_for_the_kinds_that_suit_the_defences(
     assert found == {
         "mislabelled": 320, "natural": 45, "out-of-distribution": 45, "blank": 45, "near-duplicate": 45,
     }  # fmt: skip
+    alone = [replace(Hides(), called=kind) for kind in KINDS]
+    assert sum(shares(50, alone).values()) == 50  # where all kinds suit, no other is left to have the rest
     two = shares(101, [Undefended(), Hides()])
     assert sum(two.values()) == 101
     assert set(two) == set(KINDS)
@@ -98,7 +108,16 @@ def test_a_guard_brings_attacks_on_labels_and_a_defence_its_own():
     assert names.count("lira-hinge") == 1  # what was made for it is among the variants already
     assert len(names) == len(set(names))
     assert "augmentation-bits" not in [attack.name for attack in protocol_attacks("table", [Hides()], read)]
-    assert needed(Hides(), "table") == ("lira-online", "bavaria", "rmia", "gap", "label-noise")
+    assert needed(Hides(), "table") == (
+        "lira-online(statistic=logit,augmentation=none)",
+        "lira-online(statistic=hinge,augmentation=none)",
+        "bavaria",
+        "rmia",
+        "gap",
+        "label-noise",
+        "lira-online(statistic=hinge)",
+        "rmia(trim=0.2)",
+    )
 
 
 def test_an_attack_that_is_not_there_stops_the_run_and_says_who_wanted_it():
@@ -150,10 +169,34 @@ def test_a_run_is_held_to_what_it_is_called(strong, recipes, population):
         (replace(settings, canaries=20), population, "other kinds than clean"),
         (replace(settings, design="halves"), marked, "no canaries"),
         (replace(settings, fprs=(0.1,)), marked, "only the AUC"),
-        (replace(settings, attacks=(LiRAOnline(), BaVarIA())), marked, "the attack rmia"),
+        (replace(settings, attacks=tuple(a for a in settings.attacks if a.name != "rmia")), marked, "the attack rmia"),
     ):
         with pytest.raises(UsageError, match=why):
             refuse_weak(data, recipes, wrong)
+
+
+def test_one_variant_of_lira_is_not_the_best_of_them(strong, recipes):
+    settings, marked = strong
+    one = replace(settings, attacks=(LiRAOnline(), BaVarIA(), RMIA()))
+    with pytest.raises(UsageError, match=r"lira-online\(statistic=hinge"):
+        refuse_weak(marked, recipes, one)
+    made_for_it = replace(settings, attacks=(*settings.attacks, Gap(), LabelNoise()))
+    with pytest.raises(UsageError, match=r"the attack rmia\(trim=0.2\) for undefended"):
+        refuse_weak(marked, [replace(recipes[0], defence=Hides())], made_for_it)
+
+
+def test_kinds_that_were_left_out_are_said_and_the_one_that_suits_a_defence_is_missed(recipes, compared, population):
+    given = full_strength(
+        "table", population.units, [Undefended()], replace(BASE, models=4), none_there, {"mislabelled": 20}
+    )
+    left = [text for text in given.scaled if "kind" in text]
+    assert len(left) == 1
+    assert all(kind in left[0] for kind in KINDS if kind != "mislabelled")
+    for kinds, reason in (({"mislabelled": 20}, []), ({"blank": 20}, ["mislabelled"])):
+        marked, settings = with_canaries(population, kinds, 0), given.settings
+        found = reached(marked, settings.membership(marked), recipes[:1], compared.run.record.subjects[:1], settings)
+        assert found.reached != "full"
+        assert [text.rpartition("kind ")[2].partition(",")[0] for text in found.missing if "kind" in text] == reason
 
 
 def test_what_was_reached_follows_from_what_was_measured(strong, recipes, compared):
@@ -209,7 +252,7 @@ def test_hyper_parameters_are_tuned_on_units_that_nobody_attacks(strong, populat
 
 
 def test_every_attack_of_the_protocol_is_in_the_catalogue():
-    assert set(needed(Undefended(), "image")) <= set(attacks())
+    assert {spelled.partition("(")[0] for spelled in needed(Undefended(), "image")} <= set(attacks())
 
 
 def test_on_images_the_variants_with_18_queries_run_and_only_canaries_are_asked(tmp_path):
