@@ -89,7 +89,7 @@ def test_an_interrupt_says_what_is_kept(sfumato, table, monkeypatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "compare", interrupted)
+    monkeypatch.setattr(running, "compare_tuned", interrupted)
     done = sfumato("compare", table, "--label", "diagnosis", "--unit", "patient")
     assert done.exit_code == 130
     assert "are kept in" in done.stderr
