@@ -39,6 +39,10 @@ _METHOD = (
     "t interval with complementary model pairs and units as clusters; chosen on half of the pairs, measured on rest"
 )
 _NAME = "worst_decile_auc"
+_SHARED = (
+    "The targets are each other's references, so models are no independent trials of one unit: chance alone finds some "
+    "units often, and no lower end is claimed."
+)
 
 
 def unit_signals(game: Game, queries: QuerySet = BASE) -> Floats:
@@ -116,11 +120,12 @@ def held_out_worst(signals: Floats, members: Bools, in_game: Bools, confidence: 
 def rates_of_units(game: Game, played: Played, confidence: float) -> UnitRates | None:
     """How often one attack found each unit, over the models trained on it, at the lowest FPR that can be resolved.
 
-    None where there are too few models or non-members to say anything of one unit.
+    None where there are too few models or non-members to say anything of one unit. The threshold is pooled, so the
+    false positive rate of a unit by itself may be another one; the note gives that of the worst unit.
 
     Args:
         game: at least `FEWEST_MODELS` targets.
-        played: the attack.
+        played: the attack; with references, which are other targets, the interval of the worst unit begins at 0.
         confidence: of the interval of the worst unit.
     """
     negatives = int((~game.members[:, game.in_game]).sum())
@@ -130,10 +135,11 @@ def rates_of_units(game: Game, played: Played, confidence: float) -> UnitRates |
     found = unit_rates(played.scores, game.members, game.in_game, fpr=at)
     values, trials = found.rates[game.in_game], int(found.trials.max())
     bars, ends = histogram(values, bins=20, low=0.0, high=1.0), worst_unit(found, confidence)
+    shared, hit = played.attack.needs().references != "none", int(np.nanargmax(found.rates))
     worst = Finding(
         name="worst_unit_tpr",
         value=float(np.nanmax(values)),
-        low=float(ends.low),
+        low=0.0 if shared else float(ends.low),
         high=float(ends.high),
         at=at,
         confidence=confidence,
@@ -149,7 +155,8 @@ def rates_of_units(game: Game, played: Played, confidence: float) -> UnitRates |
         counts=bars.counts.tolist(),
         quantiles={f"{q:g}": float(np.nanquantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
         worst=worst,
-        note=f"Each rate rests on at most {trials} models trained on the unit.",
+        note=f"Each rate rests on at most {trials} models trained on the unit. The worst-hit unit was also called a "
+        f"member by {found.false[hit]} of {found.others[hit]} models without it.{' ' + _SHARED if shared else ''}",
     )
 
 

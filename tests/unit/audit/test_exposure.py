@@ -81,9 +81,25 @@ def test_the_units_that_leak_are_found_again_and_again_and_the_others_are_not():
     assert sum(found.counts) == 200
     assert found.counts[-1] >= 20
     assert found.worst.value == 1.0
-    assert 0.3 < found.worst.low < 0.5  # 8 of 8 models, for the best of 200 units
+    assert found.worst.low == 0.0  # the targets share their references
+    assert "0 of 8 models without it" in found.note
+    assert "no lower end is claimed" in found.note
+    alone = rates_of_units(game, play(game, LossThreshold(), 0, lambda fit: fit.run()), 0.95)
+    assert 0.3 < alone.worst.low < 0.5  # 8 of 8 models, for the best of 200 units
+    assert "no lower end" not in alone.note
     assert found.quantiles["0.5"] < 0.2
     assert rates_of_units(made_up(2, 40, 1.0), play(made_up(2, 40, 1.0), LossThreshold(), 0, None), 0.95) is None
+
+
+def test_without_leakage_no_unit_is_claimed_to_be_found():
+    lows, values = [], []
+    for seed in range(3):
+        game = made_up(16, 300, 0.0, seed)
+        found = rates_of_units(game, play(game, LiRAOnline(), 0, lambda fit: fit.run()), 0.95)
+        lows.append(found.worst.low)
+        values.append(found.worst.value)
+    assert min(values) > 0.2  # chance, read as independent trials, would exclude the 1% that is the truth
+    assert max(lows) <= found.at
 
 
 def test_few_models_are_not_resolved_and_say_why():

@@ -20,11 +20,15 @@ class UnitRates(NamedTuple):
     Attributes:
         found: models trained on the unit whose score is above the threshold [units].
         trials: models trained on the unit [units].
+        false: models not trained on the unit whose score is above the threshold [units].
+        others: models not trained on the unit [units].
         threshold: the lowest one whose pooled FPR is at most the one asked for.
     """
 
     found: NDArray[np.int64]
     trials: NDArray[np.int64]
+    false: NDArray[np.int64]
+    others: NDArray[np.int64]
     threshold: float
 
     @property
@@ -47,15 +51,17 @@ def unit_rates(scores: ArrayLike, members: ArrayLike, in_game: ArrayLike | None 
     negatives = np.sort(game.scores[game.in_game & ~game.members])[::-1]
     allowed = int(np.floor(fpr * negatives.size * (1 + 1e-12)))
     threshold = float(negatives[allowed]) if allowed < negatives.size else -np.inf
-    inside = game.in_game & game.members
-    found = (inside & (game.scores > threshold)).sum(axis=0)
-    return UnitRates(found.astype(np.int64), inside.sum(axis=0).astype(np.int64), threshold)
+    inside, outside = game.in_game & game.members, game.in_game & ~game.members
+    above = game.scores > threshold
+    counts = ((inside & above).sum(axis=0), inside.sum(axis=0), (outside & above).sum(axis=0), outside.sum(axis=0))
+    return UnitRates(*(one.astype(np.int64) for one in counts), threshold)
 
 
 def worst_unit(rates: UnitRates, confidence: float) -> Interval:
     """An interval for the highest rate of any unit: exact for each, and for all of them at once (Bonferroni).
 
-    So the low end is exceeded by the true rate of some unit with this confidence, although it was picked.
+    So the low end is exceeded by the true rate of some unit with this confidence, although it was picked: where a
+    unit's models are independent trials, which they are not for an attack whose references are the other targets.
 
     Args:
         rates: at least one unit with a trial.

@@ -15,6 +15,8 @@ def test_rates_are_shares_of_the_models_with_the_unit_above_one_threshold():
     np.testing.assert_allclose(found.rates, [1.0, 0.5, 0.5])
     outside = (scores > found.threshold) & ~members
     assert outside.sum() == 1
+    np.testing.assert_array_equal(found.false, [0, 0, 1])
+    np.testing.assert_array_equal(found.others, [2, 2, 2])
 
 
 def test_a_unit_that_no_model_had_has_no_rate():
