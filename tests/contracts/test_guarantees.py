@@ -74,10 +74,11 @@ def read_beside_the_mechanism(model: Trained) -> bool:
 def test_no_defence_around_or_inside_dpsgd_keeps_an_epsilon_that_is_not_its_own(name, outermost, alone) -> None:
     other = DEFENCES[name].example()
     both = replace(other, inner=PRIVATE) if outermost else replace(PRIVATE, inner=other)
-    if other.couples or other.release(population()) is not None:  # the second needs no private update, and gets none
+    trains_by_itself = course_of(other) is not None and not other.hosts_update
+    if other.couples or trains_by_itself or other.release(population()) is not None:  # the last needs no update
         with pytest.raises(NotPrivateError, match=name) as refused:
             trained(both)
-        assert other.couples in str(refused.value)
+        assert trains_by_itself or other.couples in str(refused.value)
         return
     model = trained(both)
     found = model.guarantee
@@ -190,6 +191,14 @@ def test_early_stopping_and_its_validation_scores_end_it() -> None:
     impatient = trained(EarlyStopping(patience=1, validation_fraction=0.25, inner=still))
     assert impatient.epochs == 2 < trained(still).epochs  # it stops, as it does elsewhere
     assert "at stage training" in found.guarantee_statement
+
+
+def test_units_set_aside_by_how_many_there_are_end_it() -> None:
+    """One unit more gives another order, and so other units in the steps."""
+    found = trained(PRIVATE, replace(TASK, validation_fraction=0.25))
+    assert found.guarantee_statement == (
+        "none, because of units set aside from the steps by how many there are at stage training"
+    )
 
 
 def test_fitted_standardisation_is_replaced_by_public_constants_and_would_end_it() -> None:

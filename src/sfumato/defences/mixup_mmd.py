@@ -101,7 +101,7 @@ class _Pull:
             self.network.eval()
             self.workshop.set_rate(self.optimizer, done)
             for own, at in self.workshop.batches(self.workshop.fit_rows, draws.at("pull")):
-                self._step(own, at)
+                self._step(own, at, epoch)
             self.network.train()
 
     def backward(self, step: Step) -> torch.Tensor:
@@ -120,21 +120,19 @@ class _Pull:
         )
         return float((training - reference).abs())
 
-    def _step(self, rows: torch.Tensor, draws: Draws) -> None:
-        shop = self.workshop
+    def _step(self, rows: torch.Tensor, draws: Draws, epoch: int) -> None:
+        shop, epochs = self.workshop, self.workshop.task.epochs
         labels, theirs = (shop.targets[r].argmax(1) for r in (rows, shop.reference_rows))
         own, other = class_matched(labels, theirs, draws)
         if not len(own):
             return
         batch = shop.batch(rows[own], draws, transformed=False)
-        answers = log_probabilities(shop.seen(self.network, batch, draws).outputs).exp()
+        answers = log_probabilities(shop.seen(self.network, batch, draws, epoch, epochs).outputs).exp()
         beside = draws.at("beside")
         with torch.no_grad():
             batch = shop.batch(shop.reference_rows[other], beside, transformed=False)
-            aim = log_probabilities(shop.seen(self.network, batch, beside).outputs).exp()
-        self.optimizer.zero_grad(set_to_none=True)
-        (self.defence.weight * mmd2(answers, aim, self.defence.sigmas)).backward()
-        self.optimizer.step()
+            aim = log_probabilities(shop.seen(self.network, batch, beside, epoch, epochs).outputs).exp()
+        shop.descend(self.defence.weight * mmd2(answers, aim, self.defence.sigmas), self.optimizer)
 
 
 class Matched(NamedTuple):

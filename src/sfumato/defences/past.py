@@ -25,7 +25,8 @@ class PAST(ReferenceDefence):
     where gap_j is the distance between its gradients on a batch of training records and on one of reference records,
     and the mean is over the tensor that it belongs to (Hu et al., 2024, as in the authors' code). Only tensors called
     `weight` are penalised, so biases are not. The gradients are those of the objective of the inner defence, which for
-    an undefended network is cross-entropy.
+    an undefended network is cross-entropy. Batch normalisation takes its running statistics from both kinds of batches
+    there.
 
     Args:
         strength: of the penalty, at least 0.

@@ -23,7 +23,8 @@ class WERM(ReferenceDefence):
     the reference records pay. Each step takes a batch of either kind, of the same size.
 
     Args:
-        weight: of the reference records, in [0, 1]. At 0 they are not learned from, at 1 nothing else is.
+        weight: of the reference records, in [0, 1]. At 0 they are not learned from, at 1 nothing else is, but for
+            batch normalisation, whose running statistics are those of both kinds of batches.
     """
 
     name: ClassVar[str] = "werm"

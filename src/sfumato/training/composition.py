@@ -67,8 +67,18 @@ def labels_pass(defence: Defence) -> bool:
 
 
 def fitted_guards(defence: Defence) -> list[Defence]:
-    """Those of them whose guard is fitted after the training, innermost first."""
-    return [part for part in reversed(chain(defence)) if type(part).fit_guard is not Defence.fit_guard]
+    """Those of them whose guard is fitted after the training, innermost first.
+
+    Raises:
+        UsageError: if two have one name: what they keep goes by it.
+    """
+    found = [part for part in reversed(chain(defence)) if type(part).fit_guard is not Defence.fit_guard]
+    if len({part.name for part in found}) < len(found):
+        raise UsageError(
+            f"Expected each fitted guard once, got {' and '.join(part.name for part in found)}.",
+            remedy="Keep one of them.",
+        )
+    return found
 
 
 def reference_share(defence: Defence) -> float:
@@ -143,6 +153,7 @@ def release_of(defence: Defence, population: Population) -> Releasing | None:
 
     Raises:
         UsageError: if two parts release them.
+        NotPrivateError: if another part reads them in a way of its own.
     """
     found = [Releasing(made, part) for part in chain(defence) if (made := part.release(population)) is not None]
     if len(found) > 1:
@@ -150,7 +161,20 @@ def release_of(defence: Defence, population: Population) -> Releasing | None:
             f"Expected one release of the records, got {' and '.join(each.part.name for each in found)}.",
             remedy="Keep one of them.",
         )
+    if found:
+        _refuse_readers(defence, found[0].part)
     return found[0] if found else None
+
+
+def _refuse_readers(defence: Defence, releasing: Defence) -> None:
+    """A course, or a guard that is fitted, would read the records behind the release."""
+    readers = [part for part in (course_of(defence), *fitted_guards(defence)) if part is not None]
+    if readers:
+        raise NotPrivateError(
+            f"Expected nothing to read the records behind {releasing.name}, got {readers[0].name}, which reads them "
+            "in a way of its own.",
+            remedy=f"Leave {readers[0].name} out.",
+        )
 
 
 def _around(part: Defence, inner: Objective) -> Objective:

@@ -13,7 +13,7 @@ from torch import nn
 from sfumato.accounting.history import Event, History
 from sfumato.data.population import Population
 from sfumato.data.view import PrivateView
-from sfumato.errors import NotPrivateError, UnsupportedModel, UsageError
+from sfumato.errors import UnsupportedModel, UsageError
 from sfumato.models.build import build_seeded, drawn_from
 from sfumato.models.dropout import replace_dropout
 from sfumato.models.standardise import Standardise
@@ -152,7 +152,6 @@ def prepare(
     draws = Draws(tuple(assignment.seed for assignment in work), ("training",))
     releasing = release_of(defence, population) if plan is None else None
     _refuse_several(defence, work)
-    _refuse_released_course(defence, releasing)
     fit, validation, reference = split_rows(task, reference_share(defence), views, draws)
     _note_reads(views, task, defence, plan, releasing, options)
     inputs = Inputs(population, task.features)
@@ -236,17 +235,6 @@ def _refuse_several(defence: Defence, work: Sequence[Assignment]) -> None:
         )
 
 
-def _refuse_released_course(defence: Defence, releasing: Releasing | None) -> None:
-    part, guards = course_of(defence), fitted_guards(defence)
-    other = part or (guards[0] if guards else None)
-    if releasing is not None and other is not None:
-        raise NotPrivateError(
-            f"Expected nothing to read the records behind {releasing.part.name}, got {other.name}, which reads them "
-            "in a way of its own.",
-            remedy=f"Leave {other.name} out.",
-        )
-
-
 def _note_reads(
     views: Sequence[PrivateView],
     task: Task,
@@ -297,6 +285,8 @@ def reads(
         return [Event("training", f"ordinary training, up to {task.epochs} epochs{how}", records), *others]
     if course is not None:  # what is read before the private steps protects nobody
         others.insert(0, Event("training", f"{course.name}: ordinary steps beside the private ones", records))
+    if task.validation_fraction > 0 or reference_share(defence) > 0:  # one unit more, and others are fitted to
+        others.append(Event("training", "units set aside from the steps by how many there are", records))
     steps = Event("training", f"DP-SGD, {plan.steps} steps", records, plan.mechanism(audit_only=audit_only))
     return [*stage_events(defence, plan, records, audit_only=audit_only), steps, *others]
 

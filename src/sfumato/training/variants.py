@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sfumato.errors import UsageError
 from sfumato.models.regions import Region, Regions, put, train_only
+from sfumato.sde.streams import set_noise
 from sfumato.training.defence import Defence
 from sfumato.training.workshop import CHUNK, Workshop
 from sfumato.validate import at_least
@@ -109,6 +110,7 @@ class RegionTransplanted(_Variant):
         network = workshop.network()
         put(network, _given(self.ordinary, network), network.state_dict().keys())
         put(network, _given(self.private, network), self._named(network).state)
+        set_noise(network, workshop.draws.at("statistics"))
         if estimate_statistics(network, workshop.x[workshop.fit_rows]):
             workshop.note("statistics of batch normalisation, estimated again")
         return network.eval()

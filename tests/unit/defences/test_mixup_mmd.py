@@ -10,6 +10,7 @@ from sfumato.defences.mixup import Mixup
 from sfumato.defences.mixup_mmd import PULLED, MixupMMD, _Pull, class_matched, mmd2
 from sfumato.errors import UsageError
 from sfumato.models.mlp import MLP
+from sfumato.sde.streams import set_progress, stream_layers
 from sfumato.training.defence import Batch
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions, prepare
@@ -95,8 +96,29 @@ def test_an_mmd_step_brings_the_answers_together(data):
 
     before = discrepancy()
     pull = _Pull(MixupMMD(), shop, network, shop.optimizer(list(network.parameters())))
-    pull._step(shop.fit_rows, draws)
+    pull._step(shop.fit_rows, draws, 1)
     assert discrepancy() < before
+
+
+def test_an_mmd_epoch_leaves_layers_at_the_progress_of_the_step_that_follows(data):
+    task = replace(TASK, model=MLP(hidden=(5,), dropout=0.3))
+    shop = Workshop(prepare(task, MixupMMD(), data, WORK, OPTIONS), OPTIONS)
+    network = shop.network()
+    pull = _Pull(MixupMMD(least_gap=0.0), shop, network, shop.optimizer(list(network.parameters())))
+    set_progress(network, 0.5)
+    pull.before(shop.fit_rows[:7], Draws((1,), ("x",)), 0.5)
+    assert pull.pulled
+    assert [layer.progress for layer in stream_layers(network)] == [0.5]
+
+
+def test_the_l1_penalty_holds_in_mmd_steps_too(data):
+    task = replace(TASK, optimizer=Optimizer(lr=0.1, momentum=0.0, l1=0.5))
+    shop = Workshop(prepare(task, MixupMMD(), data, WORK, OPTIONS), OPTIONS)
+    network = shop.network().eval()
+    before = network.state_dict()["1.weight"].clone()
+    pull = _Pull(MixupMMD(weight=0.0), shop, network, shop.optimizer(list(network.parameters())))
+    pull._step(shop.fit_rows, Draws((1,), ("x",)), 1)
+    torch.testing.assert_close(network.state_dict()["1.weight"], before - 0.05 * before.sign())
 
 
 @pytest.mark.parametrize(
