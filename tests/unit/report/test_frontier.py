@@ -64,6 +64,27 @@ def test_markdown_has_the_same_numbers(examples):
     assert "| dpsgd | relaxloss | 92.5" in text.replace("\u00a0", " ")
 
 
+def test_that_the_worst_kind_was_chosen_is_said_where_there_are_kinds(examples):
+    record = examples.frontier_record()
+    for text in (section(html(record)), markdown(record)):
+        assert text.count("hold for all kinds at once") == 1
+        assert "strongest attack on each setting, chosen on the same scores" in text
+
+
+def test_markdown_tables_have_no_blank_lines_inside(examples):
+    lines = markdown(examples.frontier_record()).splitlines()
+    for before, blank, after, ruled in zip(lines, lines[1:], lines[2:], [*lines[3:], ""], strict=False):
+        if before.startswith("|") and not blank and after.startswith("|"):
+            assert ruled.startswith("|---")  # another table begins
+    ruled = [i for i, line in enumerate(lines) if line.startswith("|---")]
+    assert len(ruled) >= 10
+    assert any(
+        "| dpsgd | relaxloss | 92.5 % | not measured | \u221231.0 points" in line.replace("\u00a0", " ")
+        for line in lines
+    )
+    assert all(lines[i - 1].count("|") == lines[i].count("|") for i in ruled)
+
+
 @pytest.mark.parametrize("many", [70])
 def test_many_differences_are_left_to_the_record(examples, many):
     record = examples.frontier_record()

@@ -18,6 +18,10 @@ from sfumato.report.wording import Shown, amount, count, label, rate_label, show
 
 _COLUMNS: tuple[tuple[str, float | None], ...] = (("tpr_at_fpr", 0.001), ("tpr_at_fpr", 0.01), ("auc", None))
 _FPRS = (0.01, 0.001)
+_CHOSEN = (
+    "Each setting's kind was chosen on the same scores: these intervals hold for all kinds at once, not for the choice "
+    "among the attacks."
+)
 _MOST = 60  # differences on the page; the others are in the record
 _TITLES = {
     "all": "All units in the game",
@@ -52,7 +56,7 @@ class DifferenceRow(NamedTuple):
     subject: str
     baseline: str
     accuracy: str
-    cells: list[Shown]
+    cells: list[Shown | None]
     note: str
 
 
@@ -78,6 +82,7 @@ class GroupPart(NamedTuple):
     differences: list[DifferenceRow]
     left_out: int
     kinds: bool
+    chosen: str
 
 
 class FrontierSection(Section):
@@ -114,6 +119,7 @@ def _part(position: int, group: GroupFrontier, record: AuditRecord) -> GroupPart
     charts = [frontier_chart(f"frontier-{position}-{i}", group.curves, fpr, lowest) for i, fpr in enumerate(_FPRS)]
     methods = [curve.method for curve in group.curves]
     rows = [_difference(one) for one in group.differences]
+    kinds = any(point.kind for curve in group.curves for point in curve.points)
     return GroupPart(
         title=_TITLES.get(group.group, group.group),
         charts=[chart for chart in charts if chart is not None],
@@ -122,7 +128,8 @@ def _part(position: int, group: GroupFrontier, record: AuditRecord) -> GroupPart
         rows=[_level(i, method, group.at_accuracies) for i, method in enumerate(methods)],
         differences=rows[:_MOST],
         left_out=max(0, len(rows) - _MOST),
-        kinds=any(point.kind for curve in group.curves for point in curve.points),
+        kinds=kinds,
+        chosen=_CHOSEN if kinds else "",
     )
 
 
@@ -135,7 +142,10 @@ def _point(index: int, method: str, point: StrengthPoint) -> PointRow:
 
 def _levels(rows: list[AtAccuracy]) -> list[str]:
     levels = dict.fromkeys((row.below, row.accuracy) for row in rows)
-    return [f"{rate_label(round(at, 4))} ({100 * below:g} points below)" for below, at in levels]
+    return [
+        f"{rate_label(round(at, 4))} ({100 * below:g} {'point' if below == 0.01 else 'points'} below)"
+        for below, at in levels
+    ]
 
 
 def _level(index: int, method: str, rows: list[AtAccuracy]) -> LevelRow:
@@ -154,5 +164,5 @@ def _headline(findings: list[Finding]) -> Shown | None:
 def _difference(one: EqualAccuracy) -> DifferenceRow:
     accuracy = "" if one.accuracy is None else rate_label(round(one.accuracy, 4))
     found = {(f.name, f.at): shown(f, f.name) for f in one.differences}
-    cells = [found[column] for column in _COLUMNS if column in found]
+    cells = [found.get(column) for column in _COLUMNS]
     return DifferenceRow(one.subject, one.baseline, accuracy, cells, one.note)
