@@ -95,7 +95,7 @@ def shown(value: Any) -> dict[str, Any]:
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(value, str) and _accepts(hint, tuple):
+    if isinstance(value, str) and _accepts(hint, tuple) and not _is_one_number(hint, value):
         value = [word.strip() for word in value.split(",") if word.strip()]
     if isinstance(value, str) and value.lower() == "none" and _accepts(hint, type(None)):
         return None
@@ -103,6 +103,15 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _adapter(hint).validate_python(value)
     except ValidationError as error:
         raise UsageError(f"Expected {_words(hint)} for {where}, got {value!r}.", remedy="Correct the value.") from error
+
+
+def _is_one_number(hint: Any, text: str) -> bool:
+    """Whether a text is a single number for a field that takes one number as well as several."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return _accepts(hint, float) or _accepts(hint, int)
 
 
 @cache

@@ -84,7 +84,7 @@ class DataOptions(ShownOptions):
             "--defences",
             "--defence",
             metavar="NAMES",
-            help='As listed, with commas: mixup, "mixup(alpha=0.4)", outer+inner.',
+            help='As listed, with commas: mixup, "mixup(alpha=0.4)", "memguard(hidden=16|8)", outer+inner.',
             rich_help_panel=_WHAT,
         ),
     ] = None

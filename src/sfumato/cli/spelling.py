@@ -97,5 +97,6 @@ def _split(text: str, sign: str) -> list[str]:
 def _bad(text: str) -> UsageError:
     return UsageError(
         f"Expected a method as name or name(field=value,...), got {text!r}.",
-        remedy='For instance "mixup" or "mixup(alpha=0.4)"; quote it, because of the brackets.',
+        remedy='For instance "mixup" or "mixup(alpha=0.4)"; quote it, because of the brackets. Several values of one '
+        'field stand between bars: "memguard(hidden=16|8)".',
     )

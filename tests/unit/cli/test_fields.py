@@ -15,6 +15,7 @@ class Sample:
     several: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
     perhaps: float | None = None
+    either: float | tuple[float, ...] = 0.5
 
 
 def test_text_is_read_as_the_type_of_the_field() -> None:
@@ -24,6 +25,12 @@ def test_text_is_read_as_the_type_of_the_field() -> None:
         "sample",
     )
     assert made == Sample(whole=3, real=1e-3, truth=True, several=("a", "b"), numbers=(0.1, 1.0), perhaps=None)
+
+
+def test_one_number_stays_one_where_several_may_be_given() -> None:
+    assert make(Sample, {"either": "0.5"}, "sample") == Sample()
+    assert make(Sample, {"either": "0.5,0.25"}, "sample").either == (0.5, 0.25)
+    assert make(Sample, {"numbers": "2"}, "sample").numbers == (2.0,)
 
 
 def test_plain_values_stay_what_they_are() -> None:

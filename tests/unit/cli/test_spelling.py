@@ -1,8 +1,14 @@
+import tomllib
+from dataclasses import replace
+
 import pytest
 
 from sfumato.attacks.catalogue import attacks
 from sfumato.cli.catalogue import defence_label, defences
+from sfumato.cli.config import defence_from, defence_table
+from sfumato.cli.fields import shown
 from sfumato.cli.spelling import defence, method, read, words
+from sfumato.cli.toml_text import toml_text
 from sfumato.defences.dropout import Dropout
 from sfumato.defences.label_smoothing import LabelSmoothing
 from sfumato.defences.mixup import Mixup
@@ -16,6 +22,21 @@ def test_words_keep_commas_inside_brackets() -> None:
 def test_name_and_fields() -> None:
     assert read("name(a=1, b=x|y)") == ("name", {"a": "1", "b": "x,y"})
     assert read(" name ") == ("name", {})
+
+
+@pytest.mark.parametrize("name", sorted(defences()))
+def test_every_defence_can_be_spelled_in_full_on_a_command_line_and_in_a_file(name: str) -> None:
+    made = defences()[name].example()
+    given = {key: value for key, value in shown(made).items() if key != "inner"}
+    text = ",".join(f"{k}={'|'.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
+    assert replace(defence(f"{name}({text})", defences()), inner=made.inner) == made
+    assert defence_from(tomllib.loads(toml_text(defence_table(made)))) == made
+
+
+def test_several_values_stand_between_bars_and_the_error_says_so() -> None:
+    assert defence("memguard(hidden=16|8)", defences()).hidden == (16, 8)
+    with pytest.raises(UsageError, match=r"hidden=16\|8"):
+        defence('memguard(hidden="16,8")', defences())
 
 
 @pytest.mark.parametrize("text", ["a(b", "a b", "a(b)", "", "a)b("])
