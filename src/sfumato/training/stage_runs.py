@@ -9,7 +9,8 @@ from torch import nn
 
 from sfumato.errors import UsageError
 from sfumato.private.plan import Plan
-from sfumato.sde.streams import set_progress
+from sfumato.sde.streams import set_noise, set_progress
+from sfumato.training.draws import Draws
 from sfumato.training.loop import Hooks, Training
 from sfumato.training.preparation import Epoch, LoopOptions, Prepared
 from sfumato.training.private_loop import PrivateTraining
@@ -33,8 +34,12 @@ def with_network(network: nn.Module, kept: Kept) -> Kept:
     return {**kept, NETWORK: network}
 
 
-def answering(network: nn.Module) -> nn.Module:
-    """The network as it answers once its training is over."""
+def answering(network: nn.Module, draws: Draws) -> nn.Module:
+    """The network as it answers once its training is over.
+
+    Layers that draw when asked do so from `draws`, whether or not the stage was run in this process.
+    """
+    set_noise(network, draws)
     set_progress(network, 1.0)
     return network.eval()
 

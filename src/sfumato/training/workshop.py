@@ -130,6 +130,7 @@ class Workshop:
         own = {} if name else self._initial
         fitted = {key: value for key, value in self._initial.items() if run.task.standardise and key.startswith("0.")}
         made.load_state_dict({**made.state_dict(), **fitted, **own})
+        set_noise(made, self.draws.at("asked"))
         return made
 
     def fit(
@@ -178,7 +179,7 @@ class Workshop:
             self._protected = stage
         found = self.stages.through(stage, lambda options: fitted(run, hooks, plan, options, kept))
         put_back(kept, found.tensors)
-        return answering(network)
+        return answering(network, self.draws.at("asked"))
 
     def answers_after(
         self,
@@ -206,7 +207,7 @@ class Workshop:
 
         def asked_after(options: LoopOptions) -> Finished:
             found = fitted(run, Hooks(), None, options, {})
-            return found._replace(tensors={"answers": self.outputs(answering(network), asked)})
+            return found._replace(tensors={"answers": self.outputs(answering(network, self.draws), asked)})
 
         return self.stages.through(stage, asked_after).tensors["answers"]
 
@@ -236,7 +237,7 @@ class Workshop:
         found = self.stages.through(stage, lambda options: looped(parts, seen, epochs, epoch, options))
         self._tally = None
         put_back(parts, found.tensors)
-        return answering(network)
+        return answering(network, self.draws.at("asked"))
 
     def refuse_unheeded(self, part: Defence) -> None:
         """Refuse what a course that steps by itself (`loop`) would leave out.

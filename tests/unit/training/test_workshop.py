@@ -13,10 +13,12 @@ from sfumato.data.records import ArrayRecords
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.defences.early_stopping import EarlyStopping
 from sfumato.defences.private_whitening import PrivateWhitening
+from sfumato.defences.residual_perturbation import ResidualPerturbation
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotPrivateError, SfumatoError, UnsupportedModel, UsageError
 from sfumato.models.features.base import Features
 from sfumato.models.mlp import MLP
+from sfumato.models.residual_net import ResidualNet
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.defence import Defence
 from sfumato.training.extras import Extra
@@ -303,6 +305,27 @@ def test_validation_keeps_to_the_labels_and_the_best_epoch_is_kept(data):
     stopped, as_before = run(course, data, wild, stopper), run(plain, data, wild, stopper)
     assert stopped.epochs < 40
     assert torch.equal(stopped.state["1.weight"], as_before.state["1.weight"])
+
+
+def test_layers_that_draw_when_asked_draw_the_same_after_an_interruption(data, tmp_path):
+    """A course may run its networks by hand; which numbers they draw must not hang on what this process has run."""
+    answers = []
+
+    def course(workshop):
+        network, x = workshop.network(), workshop.x[workshop.fit_rows]
+        answers.append(network.eval()(x).detach())
+        network = workshop.fit("only", network, epochs=1)
+        answers.append(network(x).detach())
+        return workshop.loop("after", network, {}, 1, lambda epoch: 0.0)
+
+    numbers = task(model=ResidualNet(width=8, blocks=2))
+    inner = ResidualPerturbation.example()
+    options = replace(DOUBLE, checkpoint=Checkpoint(tmp_path / "running.safetensors", "key", every=0))
+    with pytest.raises(Stop):
+        run(course, data, numbers, inner, replace(options, on_epoch=stopping(2)))
+    run(course, data, numbers, inner, options)
+    assert torch.equal(answers[0], answers[2])
+    assert torch.equal(answers[1], answers[3])
 
 
 def test_an_average_of_weights_ends_up_in_the_network(data):
