@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
-from sfumato.audit.queries import queries_for
+from sfumato.audit.queries import asked_of_each, queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.errors import StoreMismatch
@@ -30,12 +30,14 @@ class Plan:
         retraining: attack -> how many stored models it would have trained again, because their weights are gone;
             `STUDY` for what models that answer at random are asked besides.
         models: in all, over the recipes.
+        asked: recipe that answers at random -> most queries for each record in the game, to each model.
     """
 
     cost: CostEstimate
     fits: int
     retraining: dict[str, int]
     models: int
+    asked: dict[str, int] = field(default_factory=dict)
 
 
 def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSettings, store: Store) -> Plan:
@@ -60,6 +62,11 @@ def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSe
         fits=fits_needed(settings.attacks, membership.models) * len(recipes),
         retraining={name: count for name, count in retraining.items() if count},
         models=len(jobs),
+        asked={
+            recipe.name: asked_of_each(recipe, population, settings)
+            for recipe in recipes
+            if recipe.answers_at_random(population)
+        },
     )
 
 

@@ -22,7 +22,7 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable, UsageError
 from sfumato.targets.answers import Answers
-from sfumato.targets.queries import AVERAGES, QuerySet
+from sfumato.targets.queries import AVERAGES, QuerySet, families
 from sfumato.training.recipe import AnyRecipe
 from sfumato.types import Rows, Strings
 
@@ -45,6 +45,12 @@ def queries_for(recipe: AnyRecipe, population: Population, settings: AuditSettin
     """What the models of a recipe are asked: what the attacks need, and more where the answers are random."""
     more = queries_of_study(settings) if recipe.answers_at_random(population) else ()
     return tuple(dict.fromkeys([*settings.queries, *more]))
+
+
+def asked_of_each(recipe: AnyRecipe, population: Population, settings: AuditSettings) -> int:
+    """At most so many queries for each record in the game, to each model."""
+    found = families(queries_for(recipe, population, settings))
+    return 1 + sum(max(one.per_record for one in members) for members in found.values())
 
 
 def asked_once(subjects: Sequence[Subject]) -> list[Notice]:

@@ -4,6 +4,7 @@ from sfumato.attacks.membership.lira import LiRAOnline
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.attacks.membership.quantile import Quantile
 from sfumato.audit.plan import plan
+from sfumato.defences.hamp import HAMP
 from sfumato.execution.store import Store
 
 
@@ -31,3 +32,13 @@ def test_attacks_with_other_queries_say_what_they_would_train_again(compared, mo
     assert found.cost.requeries == 16
     monkeypatch.setattr(Store, "state_of", lambda self, job, queries=(): "needs training" if queries else "ready")
     assert plan(compared.population, compared.recipes, settings, compared.store).retraining == {"lira-online": 16}
+
+
+def test_answers_at_random_are_asked_often_and_fewer_draws_bound_that(population, recipes, settings, tmp_path):
+    hides = [recipes[0], replace(recipes[0], defence=HAMP(gamma=0.9, beta=0.01), name="hamp")]
+    few, store = replace(settings, models=4, attacks=(LiRAOnline(), LossThreshold())), Store(tmp_path)
+    found = plan(population, hides, few, store)
+    assert found.asked == {"hamp": 1 + 16 + 16 + 1}  # the base; 16 fresh, 16 under common noise, and with the noise off
+    small = plan(population, hides, replace(few, draws=(1, 4)), store)
+    assert small.asked == {"hamp": 1 + 4 + 4 + 1}
+    assert small.cost.forward_passes < found.cost.forward_passes

@@ -110,6 +110,11 @@ def test_plan_counts_and_then_finds_what_is_stored(sfumato, table) -> None:
     assert (after["models_to_train"], after["models_ready"]) == (0, 4)
     said = sfumato("plan", *words)
     assert "Stored and reused: 4." in said.stdout
+    assert "of training on this machine" in said.stdout
+    assert "answers at random" not in said.stdout
+    hides = sfumato("plan", table, *COLUMNS, *FAST, "--defences", "hamp(gamma=0.9)", "--set", "draws=1,4")
+    assert "hamp(gamma=0.9) answers at random: each record in the game is put to each model up to" in hides.stdout
+    assert "--set draws=1,4 --set draws_attacks=lira-online" in hides.stdout
     assert "GB" in said.stdout
 
 

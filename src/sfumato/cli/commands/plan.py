@@ -39,6 +39,7 @@ def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
         "models": found.models,
         "fits": found.fits,
         "retraining": found.retraining,
+        "asked_at_random": found.asked,
         "tuning": trainings(ready.recipes, ready.config.tune),
         "private": [promise._asdict() for promise in promises(ready.recipes, ready.population)],
         **asdict(found.cost),
@@ -61,6 +62,11 @@ def _lines(found: Plan, ready: Prepared) -> list[str]:
             "numbers above are for the settings as they stand now. What is tuned has no formal guarantee."
         )
     lines += [promise.text for promise in promises(ready.recipes, ready.population)]
+    lines += [
+        f"{name} answers at random: each record in the game is put to each model up to {asked:,} times. Fewer draws "
+        "ask less, as does one attack alone: --set draws=1,4 --set draws_attacks=lira-online."
+        for name, asked in found.asked.items()
+    ]
     if found.fits:
         lines.append(f"Attacks train {found.fits} networks of their own; their time comes on top.")
     lines += [
@@ -74,4 +80,7 @@ def _time(found: Plan) -> str:
     cost = found.cost
     if cost.seconds_low is None or cost.seconds_high is None:
         return f"not known before one model is trained ({', '.join(cost.unknown)})."
-    return f"{duration(cost.seconds_low)} to {duration(cost.seconds_high)} on this machine."
+    return (
+        f"{duration(cost.seconds_low)} to {duration(cost.seconds_high)} of training on this machine. Asking the models, "
+        "through guards where there are any, and the attacks come on top."
+    )
