@@ -14,6 +14,7 @@ from sfumato.audit.verdict import describe, headline, strongest_row, verdict, wo
 from sfumato.audit.worst import write_worst_units
 from sfumato.cli.screen import Screen
 from sfumato.errors import UsageError
+from sfumato.report.naming import marked
 from sfumato.report.render import write
 from sfumato.report.wording import rate_label, shown
 
@@ -82,6 +83,7 @@ def document(record: AuditRecord, files: dict[str, Path], code: int) -> dict[str
 
 def summary(record: AuditRecord, screen: Screen) -> None:
     """The few numbers that a person wants first."""
+    record = marked(record)
     at = _common_point(record)
     rate = f"members named at {rate_label(at)} false alarms" if at else "members named"
     columns = ["recipe" if record.kind in ("compare", "audit") else "target", "accuracy on others"]

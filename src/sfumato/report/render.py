@@ -18,6 +18,7 @@ from sfumato.registry import discover
 from sfumato.report import sections as sections_package
 from sfumato.report.charts import marks_needed, swatch, swatch_symbols
 from sfumato.report.markdown_text import escape_markdown, fenced, yaml_text
+from sfumato.report.naming import marked
 from sfumato.report.page import embedded, page_parts
 from sfumato.report.section import Section
 from sfumato.report.wording import amount, count, shown
@@ -36,21 +37,23 @@ def html(record: AuditRecord) -> str:
     Raises:
         UsageError: if the record's curves or histograms are not of one length, so that they cannot be drawn.
     """
-    environment = html_environment()
-    parts = rendered(record, sections(), environment)
+    environment, named = html_environment(), marked(record)
+    parts = rendered(named, sections(), environment)
     used = sum(len(body.encode()) for _, body in parts)
     template = environment.get_template("template.html")
-    return template.render(record=record, page=page_parts(), parts=parts, embedded=embedded(record, used))
+    return template.render(record=named, page=page_parts(), parts=parts, embedded=embedded(record, used))
 
 
 def markdown(record: AuditRecord) -> str:
     """The same sections as Markdown, to paste into a file or an assessment."""
+    record = marked(record)
     parts = rendered(record, sections(), markdown_environment())
     return _tidy(markdown_environment().get_template("report.md").render(record=record, parts=parts))
 
 
 def model_card(record: AuditRecord) -> str:
     """A model card: YAML head as Hugging Face reads it, then the sections that belong in a card."""
+    record = marked(record)
     parts = rendered(record, [section for section in sections() if section.in_card], markdown_environment())
     task = "image-classification" if record.data.kind == "image" else "tabular-classification"
     card = markdown_environment().get_template("card.md")

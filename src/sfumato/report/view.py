@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sfumato.audit.record import AuditRecord
 from sfumato.errors import SfumatoError, UsageError
+from sfumato.report.naming import marked
 from sfumato.report.page import page_parts
 from sfumato.report.render import html, html_environment
 from sfumato.report.sections.verdict import Headline, headline
@@ -126,7 +127,7 @@ def index(folder: Path) -> str:
 def _entry(name: str, record: AuditRecord) -> Entry:
     rows = [
         Line(headline(i, s), shown(s.utility[0]) if s.utility else None, s.guarantee.statement)
-        for i, s in enumerate(record.subjects)
+        for i, s in enumerate(marked(record).subjects)
     ]
     return Entry(hashlib.sha256(name.encode()).hexdigest()[:16], name, record, rows)
 

@@ -81,6 +81,6 @@ def _time(found: Plan) -> str:
     if cost.seconds_low is None or cost.seconds_high is None:
         return f"not known before one model is trained ({', '.join(cost.unknown)})."
     return (
-        f"{duration(cost.seconds_low)} to {duration(cost.seconds_high)} of training on this machine. Asking the models, "
+        f"{duration(cost.seconds_low)} to {duration(cost.seconds_high)} of training on this machine. Asking them, "
         "through guards where there are any, and the attacks come on top."
     )

@@ -64,7 +64,8 @@ def _row(index: int, subject: Subject, columns: list[tuple[str, float | None]]) 
     found = {(f.name, f.at): f for f in subject.utility}
     cells = [shown(found[column]) if column in found else None for column in columns]
     seconds = duration(subject.training_seconds) if subject.training_seconds else ""
-    return UtilityRow(subject.name, swatch(index), subject.defence.name, cells, seconds, short(subject))
+    defence = f"{subject.defence.name}{', a reconstruction' if subject.defence.reconstruction else ''}"
+    return UtilityRow(subject.name, swatch(index), defence, cells, seconds, short(subject))
 
 
 def _charts(record: AuditRecord) -> list[Markup]:
