@@ -18,7 +18,9 @@ def examples():
     return _examples()
 
 
-@pytest.fixture(scope="session", params=["compare", "guaranteed", "random", "frontier", "predictions", "empty", "hostile"])
+@pytest.fixture(
+    scope="session", params=["compare", "guaranteed", "random", "frontier", "predictions", "empty", "hostile"]
+)
 def any_record(request):
     """Each example record in turn."""
     return getattr(_examples(), f"{request.param}_record")()

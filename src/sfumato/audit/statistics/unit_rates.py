@@ -53,8 +53,13 @@ def unit_rates(scores: ArrayLike, members: ArrayLike, in_game: ArrayLike | None 
     threshold = float(negatives[allowed]) if allowed < negatives.size else -np.inf
     inside, outside = game.in_game & game.members, game.in_game & ~game.members
     above = game.scores > threshold
-    counts = ((inside & above).sum(axis=0), inside.sum(axis=0), (outside & above).sum(axis=0), outside.sum(axis=0))
-    return UnitRates(*(one.astype(np.int64) for one in counts), threshold)
+    return UnitRates(
+        found=(inside & above).sum(axis=0).astype(np.int64),
+        trials=inside.sum(axis=0).astype(np.int64),
+        false=(outside & above).sum(axis=0).astype(np.int64),
+        others=outside.sum(axis=0).astype(np.int64),
+        threshold=threshold,
+    )
 
 
 def worst_unit(rates: UnitRates, confidence: float) -> Interval:
