@@ -193,7 +193,8 @@ def noise_probability(
         distortion: L1 distance between the two answers, [rows].
         budget: bound on its mean over the toss.
     """
-    allowed = (budget / distortion.clamp_min(torch.finfo(distortion.dtype).tiny)).clamp(max=1.0)
+    free = distortion <= budget  # also where both are 0
+    allowed = torch.where(free, 1.0, budget / distortion.masked_fill(free, 1.0))
     return torch.where((after - 0.5).abs() < (before - 0.5).abs(), allowed, 0.0)
 
 

@@ -60,7 +60,7 @@ def test_few_ordinary_units_are_refused(population, canaries):
 @pytest.mark.parametrize("design", ["halves", "coins"])
 def test_attacked_records_are_refused(population, canaries, recipes, store, design):
     attacked = replace(canaries, design=design, canaries=0, delta=1e-3)
-    with pytest.raises(UsageError, match="the design .* attacks them all"):
+    with pytest.raises(UsageError, match=r"the design .* attacks them all"):
         tuned(population, recipes, attacked, store, [SMOOTHING], executor="inline")
 
 
