@@ -67,8 +67,8 @@ NOT_TESTED = (
 
 CHOSEN_AFTERWARDS = Notice(
     severity="theoretical",
-    text="The strongest attack was chosen on the scores that its numbers come from; intervals hold for each attack by "
-    "itself, not for the largest of them.",
+    text="The strongest attack, over all units and on each kind of canary, was chosen on the scores that its numbers "
+    "come from; intervals hold for each attack by itself, not for the largest of them.",
     remedy="Name one attack in advance, or repeat the run with another seed.",
 )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfumato.audit.record import Finding, StrengthSummary, UnitRates
+from sfumato.audit.record import Finding, GroupResult, StrengthSummary, UnitRates
 from sfumato.report.render import html, markdown
 from sfumato.report.sections.facts import told
 from sfumato.report.wording import shown
@@ -62,3 +62,13 @@ def test_a_rate_of_single_units_that_is_not_resolved_says_what_it_needs():
         note=note,
     )  # fmt: skip
     assert shown(found).value.startswith("not resolved: a rate of 0.01 for each unit by itself needs at least 99")
+
+
+def test_that_attacks_were_chosen_for_each_kind_is_said_beside_them(examples):
+    record = examples.compare_record()
+    first, *others = record.subjects
+    kind = GroupResult(column="canary", group="blank", attack="loss", findings=first.attacks[0].findings[:2])
+    marked = record.model_copy(update={"subjects": [first.model_copy(update={"groups": [kind]}), *others]})
+    for write in (html, markdown):
+        assert write(marked).count("with the attack that finds it best, chosen on the same scores") == 1
+        assert "finds it best" not in write(record)

@@ -7,11 +7,16 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from sfumato.audit.record import AuditRecord, Finding, GroupResult, Subject
+from sfumato.data.canaries import GROUP
 from sfumato.report.charts import histogram_chart, interval_strip, swatch
 from sfumato.report.section import Section
 from sfumato.report.wording import Shown, label, number, percent, rate_label, shown
 
 _CHANCE = 0.5
+_KINDS = (
+    "Each kind of canary stands with the attack that finds it best, chosen on the same scores. Intervals hold for all "
+    "kinds of one subject at once, not for that choice."
+)
 
 
 class Risk(NamedTuple):
@@ -68,6 +73,7 @@ class UnitsSection(Section):
             "without": [s.name for s in record.subjects if s.vulnerability is None],
             "columns": [label(*column) for column in columns],
             "groups": [_group(i, s.name, group, columns, ends) for i, s, group in groups],
+            "chosen": _KINDS if any(g.column == GROUP for _, _, g in groups) else "",
             "grouped_by": record.data.groups,
         }
 
