@@ -203,6 +203,11 @@ def audit_settings(table: Mapping[str, Any], chosen: tuple[MembershipAttack, ...
     """Settings from a table without `attacks`, which are objects; at full strength its protocol's are the defaults."""
     given = read(AuditSettings, table, "[audit]", without=("attacks",))
     usual = {"models": MODELS, "design": "canaries"} if given.get("strength") == FULL else {}
+    if usual and given.get("design", usual["design"]) != usual["design"]:
+        raise UsageError(
+            f"Expected the design `canaries` at full strength, got `{given['design']}`.",
+            remedy="Leave the design out.",
+        )
     return replace(AuditSettings(attacks=chosen), **{**usual, **given})
 
 

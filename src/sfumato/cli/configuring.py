@@ -11,6 +11,7 @@ from sfumato.attacks.catalogue import attacks, default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.audit.probing.first import ProbeFirst
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.strength import FULL
 from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
 from sfumato.cli.config import (
@@ -191,6 +192,8 @@ def audit_of(options: RunOptions, base: RunConfig | None = None) -> AuditSetting
     if base is None:
         return audit_settings(table, chosen)
     kept = {key: getattr(base.audit, key) for key in names(AuditSettings) if key != "attacks"}
+    if table.get("strength") == FULL != base.audit.strength:
+        del kept["design"]  # that of a usual run; full strength has its own
     return audit_settings({**kept, **table}, chosen)
 
 

@@ -48,6 +48,14 @@ def test_the_configuration_of_full_strength_repeats_it(sfumato) -> None:
     assert json.loads(done.stdout)["models_per_recipe"] == 4
 
 
+def test_a_usual_configuration_can_be_run_at_full_strength(sfumato) -> None:
+    usual = ("digits", "--records", "200", "--models", "4", *FAST)
+    assert sfumato("compare", *usual, "--dump-config", "usual.toml").exit_code == 0
+    done = sfumato("plan", "--config", "usual.toml", "--strength", "full", "--canaries", "60", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "canaries: 38 mislabelled" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -55,8 +63,9 @@ def test_the_configuration_of_full_strength_repeats_it(sfumato) -> None:
         (("--set", "fprs=0.1", "--canaries", "60"), "only the AUC"),
         (("--design", "coins", "--set", "delta=0.001"), "coins"),
         (("--canaries", "150"), "twice as many units"),
+        (("--design", "halves"), "got `halves`"),
     ],
-    ids=["clean", "auc", "coins", "too many"],
+    ids=["clean", "auc", "coins", "too many", "halves"],
 )
 def test_what_is_weak_is_not_called_full(sfumato, words, why) -> None:
     done = sfumato("compare", "digits", "--strength", "full", "--records", "200", "--models", "4", *FAST, *words)
