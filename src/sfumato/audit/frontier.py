@@ -8,7 +8,7 @@ from those of the points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
@@ -56,7 +56,6 @@ from sfumato.types import Bools, Floats, Strings
 FPRS = (0.001, 0.01)
 MEASURES: tuple[tuple[str, float | None], ...] = (*(("tpr_at_fpr", fpr) for fpr in FPRS), ("auc", None))
 LEVELS = (0.005, 0.01, 0.02, 0.05)  # accuracy given up against the reference
-SUREST = 0.9999  # confidence that settings can have
 FEWEST = 10  # units of a kind of canaries; fewer are no kind
 
 
@@ -107,20 +106,14 @@ def frontier_of(contended: Sequence[Contended], settings: AuditSettings) -> Fron
     known = all(np.isfinite(one.accuracies).all() for _, one in named)
     draws = _draws(len(first.accuracies), len(first.game.in_game), settings) if known else None
     groups = [_group(EVERY_KIND, _curves(named, reference, settings, draws), reference, settings)]
-    if (kinds := len(kinds_of(first))) > 1:
-        shared = _shared(settings, kinds)
-        groups.append(_group(WORST_KIND, _worst(named, reference, shared, draws), reference, shared))
+    if len(kinds_of(first)) > 1:
+        groups.append(_group(WORST_KIND, _worst(named, reference, settings, draws), reference, settings))
     return Frontier(
         reference=reference.subject.name,
         confidence=settings.confidence,
         method=BOOTSTRAP if draws is not None else CORNERS,
         groups=groups,
     )
-
-
-def _shared(settings: AuditSettings, kinds: int) -> AuditSettings:
-    """The worst of several kinds is chosen on the same scores: they share the level (Bonferroni)."""
-    return replace(settings, confidence=min(1 - (1 - settings.confidence) / kinds, SUREST))
 
 
 def kinds_of(one: Contended) -> list[str]:
@@ -237,7 +230,7 @@ def _headline(point: StrengthPoint) -> float:
 
 
 def _top(points: Sequence[StrengthPoint], name: str, at: float | None) -> Finding:
-    """The largest of the kinds; at the level that they share its interval holds for all of them."""
+    """The largest of the kinds; its interval is that of this kind by itself."""
     found = [f for point in points for f in point.leakage if (f.name, f.at) == (name, at)]
     return max(found, key=lambda f: -1.0 if f.value is None else f.value)
 

@@ -67,7 +67,7 @@ def test_markdown_has_the_same_numbers(examples):
 def test_that_the_worst_kind_was_chosen_is_said_where_there_are_kinds(examples):
     record = examples.frontier_record()
     for text in (section(html(record)), markdown(record)):
-        assert text.count("hold for all kinds at once") == 1
+        assert text.count("that of its kind by itself") == 1
         assert "strongest attack on each setting, chosen on the same scores" in text
 
 

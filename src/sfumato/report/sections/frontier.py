@@ -19,8 +19,8 @@ from sfumato.report.wording import Shown, amount, count, label, rate_label, show
 _COLUMNS: tuple[tuple[str, float | None], ...] = (("tpr_at_fpr", 0.001), ("tpr_at_fpr", 0.01), ("auc", None))
 _FPRS = (0.01, 0.001)
 _CHOSEN = (
-    "Each setting's kind was chosen on the same scores: these intervals hold for all kinds at once, not for the choice "
-    "among the attacks."
+    "The kind was chosen on the same scores: the interval of a setting is that of its kind by itself, and is corrected "
+    "neither for that choice nor for the choice among the attacks."
 )
 _MOST = 60  # differences on the page; the others are in the record
 _TITLES = {
