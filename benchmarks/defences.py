@@ -51,6 +51,7 @@ from sfumato.execution.executors.base import Executor
 from sfumato.execution.executors.inline import Inline
 from sfumato.execution.store import Store
 from sfumato.report.frontier_picture import lowest_rate, standalone
+from sfumato.report.naming import marked
 from sfumato.training.defence import chain
 from sfumato.training.recipe import AnyRecipe
 
@@ -134,7 +135,7 @@ def written(ready: Opened, given: argparse.Namespace) -> None:
     )
     text = json.dumps(plain(record, verdicts, told), indent=1)
     write_atomic(given.page / f"{stem}.json", f"{text}\n".encode())
-    write_atomic(given.page / f"{stem}.md", page(record, fixed, verdicts, told).encode())
+    write_atomic(given.page / f"{stem}.md", page(marked(record), fixed, verdicts, told).encode())
     say(f"Wrote {given.page / stem}.md and .json.")
 
 

@@ -29,6 +29,7 @@ from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
 from sfumato.execution.store import Store
 from sfumato.seeding import derive, stream
+from sfumato.training.composition import guarded
 from sfumato.training.defence import Defence, chain, configured
 from sfumato.training.recipe import AnyRecipe, Recipe
 from sfumato.training.splitting import roles_of
@@ -38,7 +39,8 @@ from sfumato.validate import at_least, in_range
 FEWEST = 20  # ordinary units below which a validation split says nothing
 CRITERION = (
     "the smallest absolute gap between the mean loss on fitted and on validation records, among settings whose "
-    "validation accuracy is within the tolerance of the undefended model's; where there is none, the most accurate"
+    "validation accuracy is within the tolerance of the undefended model's; where there is none, the most accurate. "
+    "Behind a guard that changes scores the gap is that of the shares of wrong answers"
 )
 NOT_FORMAL = (
     "none, because of hyper-parameters chosen by validation scores of records that it is trained on, outside its "
@@ -330,14 +332,15 @@ class _Search:
         roles = roles_of(task, recipe.defence, self.population, self.split.fitted, seed)
         labels, fitted = self.population.label_array, self.split.fitted[roles == "fit"]
         inside, outside = (mean_loss(result.logits, labels, rows) for rows in (fitted, self.split.validation))
-        hits = result.logits[self.split.validation].argmax(axis=1) == labels[self.split.validation]
-        accuracy = float(hits.mean())
+        known, accuracy = (hit_rate(result.logits, labels, rows) for rows in (fitted, self.split.validation))
         return Trial(
             settings=settings,
             validation_accuracy=accuracy,
             fitted_loss=inside,
             validation_loss=outside,
-            gap=abs(outside - inside),
+            gap=abs(known - accuracy)
+            if guarded(recipe.defence)
+            else abs(outside - inside),  # scores tell nothing there
             within=accuracy >= least,
         )
 
@@ -354,6 +357,11 @@ def mean_loss(logits: np.ndarray, labels: np.ndarray, rows: Rows) -> float:
     """Mean cross-entropy of logits [n, classes] on some rows; a probability of 0 counts as 1e-12."""
     log_p = log_softmax(logits[rows].astype(np.float64), axis=1)[np.arange(len(rows)), labels[rows]]
     return float(-np.maximum(log_p, math.log(1e-12)).mean())
+
+
+def hit_rate(logits: np.ndarray, labels: np.ndarray, rows: Rows) -> float:
+    """Share of right answers of logits [n, classes] on some rows."""
+    return float((logits[rows].argmax(axis=1) == labels[rows]).mean())
 
 
 def choose(trials: Sequence[Trial]) -> int:

@@ -162,6 +162,28 @@ def test_strengths_are_not_tuned_away(population, canaries, recipes, store):
         tuned(population, sweep, canaries, store, [given], executor="inline")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sealed(LabelSmoothing):
+    """Every answer has the same scores, but for their order."""
+
+    name = "sealed"
+
+    def guard(self, logits, draws, behind):
+        return logits.argsort(dim=1).argsort(dim=1).to(logits.dtype)
+
+
+def test_behind_a_guard_the_gap_is_that_of_wrong_answers(population, canaries, recipes, store):
+    hidden = Recipe(recipes[0].task, Sealed(smoothing=0.1), name="sealed")
+    one = Tuning(method="sealed", grid={"smoothing": (0.05, 0.3)}, tolerance=1.0)
+    (found,) = tuned(population, [recipes[0], hidden], canaries, store, [one], executor="inline").found
+    split = split_of(population, canaries.membership(population), one.validation, canaries.seed)
+    for trial in found.trials:
+        wrong = trial.gap + trial.validation_accuracy, trial.validation_accuracy - trial.gap
+        counts = [share * len(split.fitted) for share in wrong]
+        assert any(abs(count - round(count)) < 1e-9 for count in counts), "a share of the fitted records"
+        assert trial.gap != abs(trial.validation_loss - trial.fitted_loss)
+
+
 def test_at_most_so_many_settings_are_trained(population, canaries, recipes, store):
     one = replace(SMOOTHING, trials=2)
     assert trainings(recipes, [one]) == 3

@@ -12,6 +12,7 @@ import numpy as np
 from sfumato.audit.probing.settings import ProbeSettings
 from sfumato.audit.settings import AuditSettings, designated
 from sfumato.canonical import content_hash
+from sfumato.data.canaries import twins
 from sfumato.data.population import Population
 from sfumato.defences.pptp_reconstruction import PPTPReconstruction
 from sfumato.errors import UsageError
@@ -77,12 +78,13 @@ class Question(NamedTuple):
 
 
 def set_apart(population: Population, share: float, seed: int) -> Apart:
-    """Split off a share of the units at random; designated canaries all stay in the comparison.
+    """Split off a share of the units at random; designated canaries and the records they are near copies of stay.
 
     Raises:
         UsageError: if either part would be too small.
     """
-    ordinary = np.setdiff1d(np.arange(population.units), designated(population))
+    kept = np.concatenate([designated(population), twins(population)])
+    ordinary = np.setdiff1d(np.arange(population.units), kept)
     chosen = np.sort(stream(seed, "probe", "units").permutation(ordinary)[: round(share * len(ordinary))])
     rest = np.setdiff1d(np.arange(population.units), chosen)
     if min(len(chosen), len(rest)) < FEWEST:

@@ -23,6 +23,7 @@ from sfumato.audit.statistics import (
     SortedGame,
     WeightedROC,
     bootstrap,
+    clopper_pearson,
     crossed_game,
     draw_resamples,
     full_roc,
@@ -43,7 +44,9 @@ from sfumato.types import Bools, Floats, Ints
 
 GAP = "loss-difference"  # no rate: it is in nats
 _PAIRS = "t interval over complementary pairs of models"
-_POOLED = "paired bootstrap over {what} of the pooled scores, the same draws for both; never too narrow to first order"
+_POOLED = (
+    "paired bootstrap over {what} of the pooled scores, the same draws for both; at least as wide as exact intervals"
+)
 
 
 class Measures(NamedTuple):
@@ -108,13 +111,16 @@ class Measured:
         value = float(whole.rates.value[column] - self.rates.value[column])
         replicates = whole.rates.replicates[:, column] - self.rates.replicates[:, column]
         interval = percentile_interval(value, replicates, self.settings.confidence)
+        own, other = float(self.rates.value[column]), float(whole.rates.value[column])
+        members = int((self.game.members & self.game.in_game).sum())
+        least = between_rates(other, own, members, self.settings.confidence)  # replicates of two rates of 0 are all 0
         several = len(self.accuracies) // 2 >= FEWEST_TARGETS
         return Finding(
             name="tpr_at_fpr",
             at=fpr,
             value=value,
-            low=float(interval.low),
-            high=float(interval.high),
+            low=min(float(interval.low), least.low),
+            high=max(float(interval.high), least.high),
             confidence=self.settings.confidence,
             method=_POOLED.format(what="pairs of models and units" if several else "units, of these models only,"),
         )
@@ -132,6 +138,23 @@ class Measured:
         pairs, units = len(self.accuracies) // 2, int(self.game.in_game.sum())
         drawn = draw_resamples(pairs, units, self.settings.replicates, stream(self.settings.seed, "probe bootstrap"))
         return Resamples(drawn.targets.repeat(2, axis=1), drawn.units)
+
+
+class Ends(NamedTuple):
+    """Of an interval."""
+
+    low: float
+    high: float
+
+
+def between_rates(first: float, second: float, count: int, confidence: float) -> Ends:
+    """Interval of the difference of two independent rates of `count` trials, from the exact ones of each.
+
+    Zou and Donner (2008), equation 5, with the intervals of Clopper and Pearson.
+    """
+    a, b = (clopper_pearson(round(rate * count), count, confidence) for rate in (first, second))
+    below, above = np.hypot(first - a.low, b.high - second), np.hypot(a.high - first, second - b.low)
+    return Ends(max(-1.0, first - second - float(below)), min(1.0, first - second + float(above)))
 
 
 class Rates(NamedTuple):

@@ -6,6 +6,7 @@ import pytest
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.audit.probing.first import ProbeFirst, questions, set_apart, with_map
 from sfumato.audit.settings import AuditSettings, designated
+from sfumato.data.canaries import twins, with_canaries
 from sfumato.data.population import Population, Unit
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.defences.label_smoothing import LabelSmoothing
@@ -45,6 +46,18 @@ def test_canaries_are_never_probed():
     assert parts.probed.units == 20
     assert len(designated(parts.probed)) == 0
     assert len(designated(parts.compared)) == 20
+
+
+def test_records_of_which_there_is_an_attacked_near_copy_are_never_probed():
+    rng = np.random.default_rng(0)
+    plain = Population(rng.normal(size=(80, 3)).astype(np.float32), "example", labels=np.arange(80) % 2)
+    marked = with_canaries(plain, {"near-duplicate": 20}, seed=0)
+    known = {marked.unit_names[unit] for unit in twins(marked)}
+    assert len(known) == 20
+    for seed in range(3):
+        parts = set_apart(marked, 0.5, seed)
+        assert known <= set(parts.compared.unit_names)
+        assert len(designated(parts.compared)) == 20
 
 
 def test_parts_that_are_too_small_are_refused():

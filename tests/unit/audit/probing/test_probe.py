@@ -6,7 +6,7 @@ import torch
 
 from sfumato.audit.executing import gather
 from sfumato.audit.probe import probe, probe_cost, probe_jobs
-from sfumato.audit.probing.measures import loss_gaps
+from sfumato.audit.probing.measures import between_rates, loss_gaps
 from sfumato.audit.probing.settings import OPERATIONS, ProbeSettings
 from sfumato.audit.probing.variants import variants_of
 from sfumato.defences.dpsgd import DPSGD
@@ -151,3 +151,11 @@ def test_settings_are_checked():
         ProbeSettings(models=5)
     with pytest.raises(UsageError, match="models"):
         ProbeSettings(models=2)
+
+
+def test_two_rates_of_zero_still_differ_by_what_their_counts_leave_open():
+    ends = between_rates(0.0, 0.0, 100, 0.95)
+    exact = 1 - 0.025 ** (1 / 100)
+    assert ends == pytest.approx((-exact, exact))
+    assert between_rates(0.4, 0.1, 50, 0.95).low < 0.3 < between_rates(0.4, 0.1, 50, 0.95).high
+    assert between_rates(1.0, 0.0, 5, 0.95).high == 1.0
