@@ -6,6 +6,7 @@ import torch
 
 from sfumato.data.population import Population
 from sfumato.data.records import ArrayRecords
+from sfumato.defences.relaxloss import RelaxLoss
 from sfumato.defences.werm import WERM
 from sfumato.errors import UsageError
 from sfumato.models.mlp import MLP
@@ -45,6 +46,12 @@ def test_records_without_weight_do_not_matter(data, weight, unheard):
         labels = np.where(roles == role, 1 - data.labels, data.labels)
         first, second = (state(defence, d, task) for d in (data, Population(data.records, "example", labels=labels)))
         assert all(torch.equal(first[k], second[k]) for k in first) is (role == unheard)
+
+
+def test_branches_are_counted_for_training_records_alone(data):
+    task, work = replace(TASK, epochs=2, batch_size=6), [Assignment(np.arange(20), 1)]
+    trained = train(task, WERM(inner=RelaxLoss()), data, work, LoopOptions())[0]
+    assert sum(trained.tallies.values()) == 2 * 3  # epochs of 14 records in three steps
 
 
 def test_it_says_that_it_is_a_reconstruction():

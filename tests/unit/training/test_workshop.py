@@ -400,14 +400,19 @@ def test_private_steps_are_taken_once_and_only_by_the_plan(data):
     def twice(workshop):
         return workshop.fit("again", private_course(workshop), protected=True)
 
-    def hooked(workshop):
-        hooks = Hooks(before=lambda rows, draws, done: None)
-        return workshop.fit("private", workshop.network(), protected=True, hooks=hooks)
+    def hooked(**hooks):
+        return lambda workshop: workshop.fit("private", workshop.network(), protected=True, hooks=Hooks(**hooks))
 
     def never(workshop):
         return workshop.fit("ordinary", workshop.network())
 
-    for course, what in ((twice, "once"), (hooked, "hooks"), (never, "took none")):
+    kinds = (
+        {"before": lambda rows, draws, done: None},
+        {"backward": lambda step: None},
+        {"kept": {"a": nn.Linear(1, 1)}},
+    )
+    hooks = [(hooked(**kind), "hooks") for kind in kinds]
+    for course, what in ((twice, "once"), *hooks, (never, "took none")):
         with pytest.raises(UsageError, match=what):
             run(course, data, inner=PRIVATE)
 
@@ -625,4 +630,5 @@ def test_a_fitted_guard_resumes_behind_its_training_and_tells_what_it_read(data,
     again = train(task(), defence, data, WORK, options)[0]
     equal(whole, again)
     assert torch.equal(whole.guards["test-guard/value"], again.guards["test-guard/value"])
-    assert "guard asked" in [event.purpose for event in again.history.events]
+    purposes = [event.purpose for event in again.history.events if not event.private]
+    assert {"guard asked", "test-guard: guard fitted to the answers on the training records"} <= set(purposes)
