@@ -328,6 +328,7 @@ class Workshop:
             epochs=self.stages.epochs,
             best_epoch=self.stages.epochs,
             seconds=time.perf_counter() - start,
+            kernels={"private": self._protected} if self._protected else {},  # those steps count no branches
             tallies=dict(self.stages.tallies),
         )
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sfumato.audit.branches import branch_notices
 from sfumato.data.population import Population, Unit
 from sfumato.data.records import ArrayRecords
 from sfumato.defences.dpsgd import DPSGD
@@ -375,6 +376,27 @@ def test_private_steps_inside_resume_and_leave_no_guarantee(data, tmp_path, at, 
     assert begun[0].epoch == (at if at > 1 else at + 1)  # the private loop tells of an epoch before it keeps it
     assert "ordinary steps beside the private ones" in whole.guarantee_statement
     assert any(event.private for event in whole.history.events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts(Defence):
+    """Test only: an objective that counts a branch."""
+
+    name: ClassVar[str] = "test-counts"
+    branches: ClassVar[tuple[str, ...]] = ("taken",)
+
+    def objective(self, seen, inner):
+        seen.count("taken", torch.ones(len(seen.outputs), dtype=torch.bool))
+        return inner(seen)
+
+
+def test_nobody_says_that_a_branch_was_never_taken_where_private_steps_do_not_count(data):
+    def course(workshop):
+        return workshop.fit("private", workshop.network(), protected=True)
+
+    defence = Counts(inner=PRIVATE)
+    assert branch_notices("it", defence, [run(course, data, inner=defence).facts()]) == []
+    assert branch_notices("it", defence, [run(lambda w: w.network(), data).facts()]) != []
 
 
 def test_a_release_goes_on_behind_the_layer_that_it_began_with(data, tmp_path):
