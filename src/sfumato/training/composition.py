@@ -82,8 +82,18 @@ def fitted_guards(defence: Defence) -> list[Defence]:
 
 
 def reference_share(defence: Defence) -> float:
-    """The share of the units that is set aside as reference data: the largest that a part of the chain asks for."""
-    return max((part.reference_fraction for part in chain(defence) if isinstance(part, ReferenceDefence)), default=0.0)
+    """The share of the units that is set aside as reference data, 0 where no part asks for any.
+
+    Raises:
+        UsageError: if two parts do: what one takes for records that the network never saw, the other may fit it to.
+    """
+    found = [part for part in chain(defence) if isinstance(part, ReferenceDefence)]
+    if len(found) > 1:
+        raise UsageError(
+            f"Expected one part that sets reference records aside, got {' and '.join(part.name for part in found)}.",
+            remedy="Keep one of them: both would take the same records, and for different uses.",
+        )
+    return found[0].reference_fraction if found else 0.0
 
 
 def earlier_of(defence: Defence) -> History:

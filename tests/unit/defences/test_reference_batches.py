@@ -15,14 +15,16 @@ from sfumato.defences.crl import CRL
 from sfumato.defences.dmp import DMP
 from sfumato.defences.dpsgd import DPSGD
 from sfumato.defences.label_smoothing import LabelSmoothing
+from sfumato.defences.memguard import MemGuard
 from sfumato.defences.mixup_mmd import MixupMMD
 from sfumato.defences.past import PAST
 from sfumato.defences.reference_batches import position, reference_batch
+from sfumato.defences.undefended import Undefended
 from sfumato.defences.werm import WERM
 from sfumato.errors import NotPrivateError, UsageError
 from sfumato.models.mlp import MLP
 from sfumato.training.checkpoint import Checkpoint
-from sfumato.training.composition import update_of
+from sfumato.training.composition import reference_share, update_of
 from sfumato.training.defence import ReferenceDefence
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions, prepare
@@ -175,3 +177,11 @@ def test_position_counts_epochs_and_steps(data, batch_size, epochs):
 def test_the_share_has_a_range(defence, fraction):
     with pytest.raises(UsageError, match="reference_fraction"):
         replace(defence, reference_fraction=fraction)
+
+
+def test_two_parts_never_share_their_reference_records():
+    both = MemGuard(inner=WERM())
+    with pytest.raises(UsageError, match="got memguard and werm"):
+        reference_share(both)
+    assert reference_share(MemGuard(reference_fraction=0.2)) == 0.2
+    assert reference_share(Undefended()) == 0.0
