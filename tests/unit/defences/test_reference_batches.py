@@ -25,7 +25,6 @@ from sfumato.errors import NotPrivateError, UsageError
 from sfumato.models.mlp import MLP
 from sfumato.training.checkpoint import Checkpoint
 from sfumato.training.composition import reference_share, update_of
-from sfumato.training.defence import ReferenceDefence
 from sfumato.training.draws import Draws
 from sfumato.training.preparation import Assignment, LoopOptions, prepare
 from sfumato.training.splitting import roles_of
@@ -149,9 +148,8 @@ def test_parameters_of_an_inner_defence_are_there_for_both_kinds_of_records(defe
     assert trained(replace(defence, inner=CRL()), data).state is not None
 
 
-def test_the_largest_share_is_set_aside(data):
-    both = replace(WERM(), inner=ReferenceDefence(reference_fraction=0.5))
-    assert len(workshop(both, data).reference_rows) == round(0.5 * len(ROWS))
+def test_the_share_is_set_aside(data):
+    assert len(workshop(WERM(reference_fraction=0.5), data).reference_rows) == round(0.5 * len(ROWS))
 
 
 def test_a_batch_of_reference_records_repeats_none_too_early(data):
