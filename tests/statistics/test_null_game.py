@@ -67,6 +67,7 @@ def misses(attack_evidence, attack, models, units, per_unit):
     count = 0
     for run in range(RUNS):
         game = null_game(attack_evidence, models, units, per_unit, 1000 * models + run)
+        game = replace(game, kind="image")  # the answers are made up: whoever asks of mirrored views gets some
         if reasons := why_not(game, attack):  # 4 models leave one reference without each record
             assert models == 4
             assert all(re.fullmatch("needs 2 references with(out)? each record, got 1", reason) for reason in reasons)
