@@ -1,8 +1,8 @@
 """The whole game without leakage: what each model answers does not depend on its training set.
 
-Each of the 42 settings (14 attacks x 3 design sizes) is played `RUNS` times on fresh data. At confidence 0.99 an honest
+Each of the 63 settings (21 attacks x 3 design sizes) is played `RUNS` times on fresh data. At confidence 0.99 an honest
 interval misses 0.5 in 1% of runs; a setting fails where it misses more often than a binomial count at 2% exceeds with
-probability `ALPHA`, so all of them together fail by chance with probability below 42 * ALPHA < 0.001.
+probability `ALPHA`, so all of them together fail by chance with probability below 63 * ALPHA < 0.002.
 """
 
 import re
