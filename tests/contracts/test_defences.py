@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sfumato.data.records import ArrayRecords
 from sfumato.models.mlp import MLP
 from sfumato.models.residual_net import ResidualNet
 from sfumato.registry import discover
-from sfumato.training.composition import composed_loss, fitted_guards
+from sfumato.training.composition import fitted_guards
 from sfumato.training.defence import Batch, Behind, Defence, chain, configured
 from sfumato.training.draws import Draws
 from sfumato.training.losses import task_loss
@@ -54,6 +55,14 @@ def outputs_and_targets(head: str) -> tuple[torch.Tensor, torch.Tensor]:
     outputs = torch.randn(6, HEADS[head], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     classes = max(HEADS[head], 2)
     return outputs, torch.eye(classes, dtype=torch.float64)[torch.arange(6) % classes]
+
+
+def composed_loss(defence: Defence, base):
+    """The per-example losses of a chain, each around the next."""
+    loss = base
+    for part in reversed(chain(defence)):
+        loss = partial(part.loss, inner=loss)
+    return loss
 
 
 def block(model: int) -> slice:

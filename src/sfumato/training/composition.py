@@ -15,14 +15,6 @@ from sfumato.training.defence import Defence, PerExampleLoss, ReferenceDefence, 
 from sfumato.training.seen import Objective, Seen
 
 
-def composed_loss(defence: Defence, base: PerExampleLoss) -> PerExampleLoss:
-    """The per-example loss of the whole chain over the task's own."""
-    loss = base
-    for part in reversed(chain(defence)):
-        loss = _wrap(part, loss)
-    return loss
-
-
 def composed_objective(defence: Defence, base: PerExampleLoss) -> Objective:
     """The objective of the whole chain over the task's own loss."""
 
@@ -189,7 +181,3 @@ def _refuse_readers(defence: Defence, releasing: Defence) -> None:
 
 def _around(part: Defence, inner: Objective) -> Objective:
     return lambda seen: part.objective(seen, inner)
-
-
-def _wrap(part: Defence, inner: PerExampleLoss) -> PerExampleLoss:
-    return lambda outputs, targets: part.loss(outputs, targets, inner)

@@ -6,8 +6,9 @@ import torch
 from sfumato.defences.ccl import CCL, subtracted
 from sfumato.defences.label_smoothing import LabelSmoothing
 from sfumato.errors import UsageError
-from sfumato.training.composition import composed_loss
+from sfumato.training.composition import composed_objective
 from sfumato.training.losses import cross_entropy
+from sfumato.training.seen import Seen
 
 
 def loss(defence, logits, target):
@@ -49,7 +50,7 @@ def test_a_certain_answer_has_a_finite_slope(focusing):
 
 def test_it_wraps_the_loss_of_another():
     logits, targets = torch.tensor([[1.0, 0.0, 0.5]]), torch.eye(3)[:1]
-    both = composed_loss(CCL(inner=LabelSmoothing(smoothing=0.3)), cross_entropy)(logits, targets)
+    both = composed_objective(CCL(inner=LabelSmoothing(smoothing=0.3)), cross_entropy)(Seen(logits, targets))
     convex = LabelSmoothing(smoothing=0.3).loss(logits, targets, cross_entropy)
     expected = 0.05 * (0.5 * convex - 0.5 * logits.softmax(1)[:, 0].exp())
     assert torch.allclose(both, expected)
