@@ -44,6 +44,13 @@ class Records(NamedTuple):
         return any(row["hash"] == head for row in self.rows)
 
 
+class _Note(NamedTuple):
+    """Number and hash of the record that was the newest when it was written."""
+
+    number: int
+    hash: str
+
+
 @dataclass(frozen=True)
 class Chain:
     """A chained file.
@@ -78,8 +85,9 @@ class Chain:
         Raises:
             NotPrivateError: if a line was changed, moved, added or removed, or the file is gone.
         """
+        newest = self._newest()  # first: a process that appends meanwhile writes its record before the note of it
         if not self.path.exists():
-            if self._beside(".head").exists():
+            if newest is not None:
                 raise self._broken("the file is missing, and its head is still there")
             return Records((), b"")
         *lines, fragment = self.path.read_bytes().split(b"\n")
@@ -88,9 +96,13 @@ class Chain:
             row = self._checked(line, number, previous)
             rows.append(row)
             previous = row["hash"]
-        records = Records(tuple(rows), fragment)
-        self._compare_with_head(records)
-        return records
+        if newest is None and len(rows) > 1:  # the head of the first record may be lost in an interrupted first append
+            if self._newest() is None:
+                raise self._broken("the note of its newest record is missing")
+            return self.read()  # another process began the file meanwhile
+        if newest is not None and (newest.number > len(rows) or rows[newest.number - 1]["hash"] != newest.hash):
+            raise self._broken(f"record {newest.number}, once its newest, is not there any more")
+        return Records(tuple(rows), fragment)
 
     def append(self, records: Records, **facts: Any) -> Records:
         """Write one more record and wait until it is on the disk. Call it `locked`, with what `read` gave there."""
@@ -129,18 +141,18 @@ class Chain:
             raise self._broken(f"line {number} does not follow from the lines before it")
         return row
 
-    def _compare_with_head(self, records: Records) -> None:
+    def _newest(self) -> _Note | None:
+        """The note of the newest record, or None without one."""
         try:
             head = json.loads(self._beside(".head").read_bytes())
-            number, newest = int(head["number"]), str(head["hash"])
+            found = _Note(int(head["number"]), str(head["hash"]))
         except FileNotFoundError:
-            if len(records.rows) > 1:  # the head of the first record may be lost in an interrupted first append
-                raise self._broken("the note of its newest record is missing") from None
-            return
+            return None
         except (ValueError, KeyError, TypeError) as error:
             raise self._broken("the note of its newest record is damaged") from error
-        if not 0 < number <= len(records.rows) or records.rows[number - 1]["hash"] != newest:
-            raise self._broken(f"record {number}, once its newest, is not there any more")
+        if found.number < 1:
+            raise self._broken("the note of its newest record is damaged")
+        return found
 
     def _broken(self, what: str) -> NotPrivateError:
         return NotPrivateError(

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -354,6 +355,23 @@ def test_processes_do_not_tread_on_each_other(ledger):
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert [run.charged for run in ledger.runs()] == [8, 8, 8]
+
+
+def test_a_record_that_comes_while_the_file_is_read_is_no_damage(ledger, monkeypatch):
+    whole = Path.read_bytes
+
+    def overtaken(path):
+        content = whole(path)
+        if path == ledger.chain.path:
+            monkeypatch.setattr(Path, "read_bytes", whole)
+            with ledger.chain.locked():
+                ledger.chain.append(ledger.chain.read(), kind="of another process")
+        return content
+
+    before = len(ledger.chain.read().rows)
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert len(ledger.chain.read().rows) == before
+    assert len(ledger.chain.read().rows) == before + 1
 
 
 def test_a_killed_process_leaves_what_it_charged(ledger):
