@@ -40,7 +40,7 @@ class CWRFReconstruction(Defence):
 
     name: ClassVar[str] = "cwrf-reconstruction"
     reference: ClassVar[str] = "fang2026learnability"
-    summary: ClassVar[str] = "Reconstruction: rewinds and freezes the most vulnerable weights, and tunes all others."
+    summary: ClassVar[str] = "Rewinds and freezes the most vulnerable weights, and tunes all others."
     bibtex: ClassVar[str] = """@inproceedings{fang2026learnability,
   author = {Fang, Xingli and Kim, Jung-Eun},
   title = {Learnability and Privacy Vulnerability Are Entangled in a Few Critical Weights},

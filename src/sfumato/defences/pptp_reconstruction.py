@@ -53,8 +53,7 @@ class PPTPReconstruction(Defence):
     name: ClassVar[str] = "pptp-reconstruction"
     reference: ClassVar[str] = "fang2026decoupling"
     summary: ClassVar[str] = (
-        "Reconstruction: a privacy objective on risky regions, the ordinary one elsewhere; inspired by 2602.02296, not "
-        "a reproduction."
+        "A privacy objective on risky regions, the ordinary one elsewhere; inspired by 2602.02296, not a reproduction."
     )
     bibtex: ClassVar[str] = """@article{fang2026decoupling,
   author = {Fang, Xingli and Kim, Jung-Eun},

@@ -32,9 +32,7 @@ class SRCMReconstruction(Defence):
 
     name: ClassVar[str] = "srcm-reconstruction"
     reference: ClassVar[str] = "fang2024representation"
-    summary: ClassVar[str] = (
-        "Reconstruction: confines the length of the last features to a ring, before rows of length 1."
-    )
+    summary: ClassVar[str] = "Confines the length of the last features to a ring, before rows of length 1."
     bibtex: ClassVar[str] = """@inproceedings{fang2024representation,
   author = {Fang, Xingli and Kim, Jung-Eun},
   title = {Representation Magnitude Has a Liability to Privacy Vulnerability},
