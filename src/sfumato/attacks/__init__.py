@@ -1,1 +1,1 @@
-"""Attacks: one file each, found by discovery. Games: membership; later inversion, extraction and others."""
+"""Attacks: one file each, found by discovery. Games: membership and inversion; later extraction and others."""

@@ -1,11 +1,15 @@
-"""All attacks by name, and the ones that a comparison of recipes runs unless told otherwise."""
+"""All attacks by name, and the ones that a comparison of recipes runs unless told otherwise.
+
+Membership attacks and inversion attacks play different games; `attacks` are the former, `inversions` the latter.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sfumato import registry
-from sfumato.attacks import membership
+from sfumato.attacks import inversion, membership
+from sfumato.attacks.inversion.base import InversionAttack
 from sfumato.attacks.membership.base import MembershipAttack
 from sfumato.attacks.membership.bavaria import BaVarIA
 from sfumato.attacks.membership.calibration import Calibration
@@ -34,13 +38,24 @@ class DefaultAttacks(NamedTuple):
 
 
 def attacks() -> dict[str, type[MembershipAttack]]:
-    """Every attack by its name, sorted."""
+    """Every membership attack by its name, sorted."""
     return registry.discover(membership, MembershipAttack)
 
 
+def inversions() -> dict[str, type[InversionAttack[Any]]]:
+    """Every inversion attack by its name, sorted."""
+    return registry.discover(inversion, InversionAttack)
+
+
+def usual_inversions() -> tuple[InversionAttack[Any], ...]:
+    """What `inversion` stands for where attacks are named: those that are quick and need no file of the user's."""
+    return tuple(kind() for kind in inversions().values() if kind.usual)
+
+
 def listings() -> tuple[Listing, ...]:
-    """Name, family, citation key and summary of every attack."""
-    return tuple(Listing(a.name, a.family, a.reference, a.summary) for a in attacks().values())
+    """Name, family, citation key and summary of every attack, membership first."""
+    found = [*attacks().values(), *inversions().values()]
+    return tuple(Listing(a.name, a.family, a.reference, a.summary) for a in found)
 
 
 def default_attacks(queries: int = 1, augmentation: str = "none") -> DefaultAttacks:

@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from sfumato.atomic import write_atomic
 from sfumato.audit.curves import Frontier
+from sfumato.audit.inverted import InversionDesign, InversionResult
 from sfumato.audit.measured import (
     AttackResult,
     Curve,
@@ -51,6 +52,8 @@ __all__ = [
     "GroupResult",
     "GuaranteeNumbers",
     "GuaranteeSummary",
+    "InversionDesign",
+    "InversionResult",
     "NotRun",
     "Notice",
     "PermittedCurve",
@@ -66,7 +69,7 @@ __all__ = [
     "Vulnerability",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MOST_ARRAY_BYTES = 10**9  # a record holds a few numbers per target; more is no record, or a zip bomb
 
 
@@ -160,6 +163,7 @@ class Subject(Value):
     vulnerability: Vulnerability | None = None
     unit_rates: UnitRates | None = None
     epsilon: list[EpsilonFinding] = Field(default_factory=list)
+    inversions: list[InversionResult] = Field(default_factory=list)
     training_seconds: float = 0.0
 
     def attack(self, name: str) -> AttackResult | None:
@@ -268,6 +272,7 @@ class AuditRecord(Value):
     subjects: list[Subject]
     comparisons: list[Comparison] = Field(default_factory=list)
     frontier: Frontier | None = None
+    inversion: InversionDesign | None = None
     tuning: list[TuningSummary] = Field(default_factory=list)
     strength: StrengthSummary | None = None
     verdict: Verdict

@@ -9,6 +9,7 @@ import numpy as np
 
 from sfumato.attacks.catalogue import attacks
 from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.audit.inversion.settings import InversionSettings
 from sfumato.data.canaries import GROUP, NONE, twins
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
@@ -27,7 +28,7 @@ class AuditSettings:
     """What to try, and how hard.
 
     Args:
-        attacks: instances of membership attacks.
+        attacks: instances of membership attacks; may be empty where `inversion` is given.
         models: even number of models per recipe; each in turn is the target against the others.
         design: "halves" (exact complementary halves), "coins" (independent coins, for one-run bounds on epsilon) or
             "canaries" (only `canaries` units are in the game, the others always in).
@@ -43,6 +44,7 @@ class AuditSettings:
         draws_attacks: names among `attacks` that are tried with each of `draws`; empty for all that read one signal
             and train nothing.
         strength: "usual", or "full" for a run that must keep to the protocol of `audit.strength`.
+        inversion: what is inverted and how; None for no inversion.
     """
 
     attacks: tuple[MembershipAttack, ...]
@@ -59,6 +61,7 @@ class AuditSettings:
     draws: tuple[int, ...] = (1, 4, 16)
     draws_attacks: tuple[str, ...] = ()
     strength: str = "usual"
+    inversion: InversionSettings | None = None
 
     def __post_init__(self) -> None:
         one_of("design", self.design, DESIGNS)
@@ -89,7 +92,7 @@ class AuditSettings:
 
     def _check_attacks(self) -> None:
         names = [attack.name for attack in self.attacks]
-        if not names:
+        if not names and self.inversion is None:
             raise UsageError("Expected at least one attack, got none.", remedy="See `sfumato list attacks`.")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
