@@ -25,15 +25,27 @@ from sfumato.training.defence import Defence
 from sfumato.training.presets.base import Preset, presets
 
 COMPARED = ("undefended", "label-smoothing", "early-stopping", "mixup")
+DATA_KEYS = ("source", "records", "owners", "planted", "canaries")
 TABLES = ("data", "recipe", "defence", "contender", "tune", "probe", "attack", "audit", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataChoice:
-    """Which data: what `open_source` takes, how many records of it, and how many of their units become canaries."""
+    """Which data: what `open_source` takes, how many records of it, and how many of their units become canaries.
+
+    Args:
+        source: as on a command line.
+        records: how many, at random by unit; None for all.
+        owners: records of each made-up owner, see `data.owners`; None where the data's own unit counts.
+        planted: wrong labels of each made-up owner.
+        canaries: kind -> how many.
+        options: of the source.
+    """
 
     source: str
     records: int | None = None
+    owners: int | None = None
+    planted: int | None = None
     canaries: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -182,7 +194,8 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
 def dump(config: RunConfig) -> str:
     """The configuration file of a run."""
     data = config.data
-    given = {"records": data.records, "canaries": dict(data.canaries) or None}
+    own = ("records", "owners", "planted")
+    given = {**{key: getattr(data, key) for key in own}, "canaries": dict(data.canaries) or None}
     own_data = {key: value for key, value in given.items() if value is not None}
     document = {
         "data": {"source": data.source, **own_data, **data.options},
@@ -305,7 +318,7 @@ def _tuning_table(tuning: Tuning) -> dict[str, Any]:
 
 
 def _data(table: Mapping[str, Any]) -> DataChoice:
-    own = {key: table[key] for key in ("source", "records", "canaries") if key in table}
+    own = {key: table[key] for key in DATA_KEYS if key in table}
     if "source" not in own:
         raise UsageError("Expected data, got none.", remedy="Name them, for instance: sfumato compare digits")
     rest = {key: value for key, value in table.items() if key not in own}

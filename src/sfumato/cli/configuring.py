@@ -80,7 +80,17 @@ def data_choice(options: DataOptions, base: DataChoice | None = None) -> DataCho
     rest = {**(base.options if base else {}), **given, **pairs(options.data_option, "--data-option")}
     records = options.records if options.records is not None else (base.records if base else None)
     canaries = counts_from(rest.pop("canaries")) if "canaries" in rest else (base.canaries if base else {})
-    return DataChoice(source=source, records=records, canaries=canaries, options=rest)
+    dealt = {
+        key: _count(key, rest.pop(key)) if key in rest else getattr(base, key, None) for key in ("owners", "planted")
+    }
+    return DataChoice(source=source, records=records, canaries=canaries, options=rest, **dealt)
+
+
+def _count(name: str, given: Any) -> int:
+    """A number of made-up owners' records, from text as on a command line."""
+    if not str(given).isdecimal():
+        raise UsageError(f"Expected `{name}` as a whole number, got {given!r}.", remedy=f"Write {name}=1.")
+    return int(given)
 
 
 def recipe_choice(options: DataOptions, base: RecipeChoice | None = None) -> RecipeChoice:
