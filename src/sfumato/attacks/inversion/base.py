@@ -61,7 +61,8 @@ class InversionAttack(ABC, Generic[E]):
     summary: ClassVar[str] = ""
     game: ClassVar[str] = "class"  # one of `GAMES`
     threat_model: ClassVar[ThreatModel] = ThreatModel(access="weights", knowledge="")  # access may be "update"
-    needs_public: ClassVar[bool] = False  # whether it reads public records
+    needs_public: ClassVar[bool] = False  # whether it cannot do without public records
+    uses_public: ClassVar[bool] = False  # whether it reads them where there are any, without needing them
     images_only: ClassVar[bool] = False
     usual: ClassVar[bool] = True  # whether `--attacks inversion` names it; not where it takes long or needs a file
     reconstruction: ClassVar[str] = (
