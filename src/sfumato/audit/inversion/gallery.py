@@ -1,0 +1,37 @@
+"""What an attacker would see, for a local file: never part of a record, a report or a model card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sfumato.types import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryRow:
+    """One guess beside what it should show.
+
+    Args:
+        subject: name of the recipe under test.
+        attack: name of the attack, and what it was asked where it plays several games.
+        question: what was guessed, e.g. the class or the step, as text.
+        target: float32 [*shape], a training record of the class, or the record itself.
+        reconstruction: float32 [*shape], the guess.
+        nearest: float32 [*shape], the training record nearest to the guess.
+        control: float32 [*shape], the same guess where nothing can have leaked.
+    """
+
+    subject: str
+    attack: str
+    question: str
+    target: Floats
+    reconstruction: Floats
+    nearest: Floats
+    control: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Rows in the order of the subjects and attacks. They show the people of the training data."""
+
+    rows: list[GalleryRow] = field(default_factory=list)
