@@ -44,15 +44,19 @@ class Generator(ABC):
         """
         raise NotApplicable(f"needs a critic of pictures, got {type(self).__name__}, which has none")
 
-    def enter(self, stage: int, hidden: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def enter(
+        self, stage: int, hidden: torch.Tensor, z: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Records from the feature map in front of block `stage` (1 .. stages - 1) and the latents [b, latent]."""
         raise NotApplicable(f"needs a generator with blocks to enter, got {type(self).__name__}")
 
-    def onward(self, stage: int, hidden: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def onward(
+        self, stage: int, hidden: torch.Tensor, z: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The feature map in front of block `stage + 1` from the one in front of `stage` (1 .. stages - 2)."""
         raise NotApplicable(f"needs a generator with blocks to enter, got {type(self).__name__}")
 
-    def hidden(self, stage: int, z: torch.Tensor) -> torch.Tensor:
+    def hidden(self, stage: int, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The feature map in front of block `stage` for latents [b, latent]; stage 0 gives `z` itself."""
         if stage == 0:
             return z
