@@ -19,7 +19,9 @@ from sfumato.data.sources.digits import Digits
 from sfumato.data.sources.fashion_mnist import FashionMNIST
 from sfumato.data.sources.image_folder import ImageFolder
 from sfumato.data.sources.image_zip import ImageZip
+from sfumato.data.sources.location_30 import Location30
 from sfumato.data.sources.npz import NPZ
+from sfumato.data.sources.olivetti import Olivetti
 from sfumato.data.sources.parquet import Parquet
 from sfumato.data.sources.tensors import Tensors
 
@@ -62,6 +64,13 @@ def example(tmp_path, write, zipped, png) -> Callable[[str], Source]:
     def image_zip() -> Source:
         return ImageZip(str(zipped({"cat/1.png": png(1), "dog/1.png": png(2)})), unit="example")
 
+    def olivetti() -> Source:
+        faces = {f"images/image-{i}.png": png(i, (64, 64), "L") for i in (0, 1, 10)}
+        return Olivetti(str(zipped(faces)), unit="person")
+
+    def location_30() -> Source:
+        return Location30(str(write("".join(f'"{i}"' + ",1" * 446 + "\n" for i in (1, 30)), "bangkok")))
+
     examples = {
         "breast-cancer": BreastCancer,
         "cifar10": cifar10,
@@ -70,7 +79,9 @@ def example(tmp_path, write, zipped, png) -> Callable[[str], Source]:
         "fashion-mnist": fashion_mnist,
         "image-folder": image_folder,
         "image-zip": image_zip,
+        "location-30": location_30,
         "npz": npz,
+        "olivetti": olivetti,
         "parquet": parquet,
         "tensors": lambda: Tensors(np.eye(3), np.array([0, 1, 1]), unit="example"),
     }
