@@ -69,7 +69,7 @@ def rero_bound(of: Guarantee | Sequence[Mechanism], priors: npt.ArrayLike, group
 
 
 def rero_gaussian(priors: npt.ArrayLike, noise_multiplier: float, steps: int = 1, group_size: int = 1) -> Floats:
-    """[priors] the highest success where every unit takes part in each step: Phi(Phi^-1(kappa) + group sqrt(T) / sigma).
+    """[priors] the highest success where every unit is in each step: Phi(Phi^-1(kappa) + group sqrt(T) / sigma).
 
     Exact for units that are added or removed; under REPLACE_ONE one change counts as two.
 

@@ -25,6 +25,7 @@ from sfumato.types import Floats, Ints
 
 UPDATE = "update"  # access of whoever sees what a training step shares
 Tell = Callable[[str], None]
+StepLoss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def silent(line: str) -> None:
@@ -89,6 +90,8 @@ class GradientEvidence:
         seed: root of the attack's own random streams.
         private: whether each update was clipped and got noise.
         tell: as for `ClassEvidence`.
+        loss: what the training minimises, as far as the attacker can write it down: network, records [b, *shape] and
+            soft labels [b, classes] to one loss per record, [b]; None for the cross-entropy.
     """
 
     network: nn.Module
@@ -102,6 +105,7 @@ class GradientEvidence:
     seed: int
     private: bool = False
     tell: Tell = silent
+    loss: StepLoss | None = None
 
     def spec(self) -> dict[str, Any]:
         """What determines the outcome of an attack on it."""
@@ -111,6 +115,7 @@ class GradientEvidence:
             "tensors": {name: array_digest(v.detach().cpu().numpy()) for name, v in (tensors | weights).items()},
             "sizes": self.sizes,
             "labels": "to be recovered" if self.labels is None else self.labels,
+            "loss": "cross-entropy" if self.loss is None else self.loss,
             "public": "" if self.public is None else self.public.fingerprint,
             "seed": self.seed,
         }
