@@ -28,6 +28,8 @@ SWITCHED = {
     "crl, flattening always": ("crl", {"alpha": 50.0, "alpha_centre": 50.0}),
     "relaxloss with thresholds of examples": ("relaxloss", {"threshold": "example"}),
     "relaxloss, simplified": ("relaxloss", {"flattening": "simplified", "alpha": 50.0}),
+    "bido with coco": ("bido", {"measure": "coco"}),
+    "negative-label-smoothing, constant": ("negative-label-smoothing", {"schedule": "constant"}),
 }
 
 
@@ -61,7 +63,10 @@ def seen_by(defence: Defence, epoch: int, head: str = "multiclass", models: int 
     outputs *= torch.arange(1.0, models + 1).repeat_interleave(SIZE)[:, None]  # models of unlike confidence
     features = torch.randn(rows, FEATURES, dtype=torch.float64, generator=generator)
     targets = torch.eye(classes, dtype=torch.float64)[torch.arange(rows) % classes]
-    return Seen(outputs, targets, features, extras_for(defence, classes), epoch, len(EPOCHS), models, Tally(models))
+    told = {f"{p.name}/layer": torch.randn(rows, 6, dtype=torch.float64, generator=generator) for p in chain(defence)}
+    inputs = torch.rand(rows, 3, dtype=torch.float64, generator=generator)
+    extras = extras_for(defence, classes)
+    return Seen(outputs, targets, features, extras, epoch, len(EPOCHS), models, Tally(models), inputs, told)
 
 
 def rows_of(defence: Defence, seen: Seen, head: str = "multiclass") -> torch.Tensor:
@@ -69,12 +74,15 @@ def rows_of(defence: Defence, seen: Seen, head: str = "multiclass") -> torch.Ten
 
 
 def others_changed(seen: Seen) -> Seen:
-    """Row 2 with another answer and other features, row 4 with another label."""
+    """Row 2 with another answer, other features and another hidden state, row 4 with another label."""
     outputs, targets, features = seen.outputs.clone(), seen.targets.clone(), seen.features.clone()
+    heard = {name: value.clone() for name, value in seen.heard.items()}
+    for value in heard.values():
+        value[2] += 1
     outputs[2] += torch.arange(1, 1 + outputs.shape[1])
     features[2] -= 1
     targets[4] = targets[4].roll(1)
-    return replace(seen, outputs=outputs, targets=targets, features=features)
+    return replace(seen, outputs=outputs, targets=targets, features=features, heard=heard)
 
 
 def same(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -133,6 +141,7 @@ def test_a_model_of_a_stack_has_the_objective_that_it_has_alone(defence, head):
         for model in range(MODELS):
             own, tally = slice(model * SIZE, (model + 1) * SIZE), Tally(1)
             parts = {"outputs": whole.outputs[own], "targets": whole.targets[own], "features": whole.features[own]}
+            parts |= {"inputs": whole.inputs[own], "heard": {name: value[own] for name, value in whole.heard.items()}}
             alone = rows_of(defence, replace(whole, **parts, models=1, tally=tally), head)
             torch.testing.assert_close(together[own], alone, rtol=1e-12, atol=1e-14)
             assert whole.tally.of(model) == pytest.approx(tally.of(0))
@@ -144,12 +153,15 @@ def test_gradients_are_finite_in_every_epoch(defence, head):
         seen = seen_by(defence, epoch, head)
         seen.outputs.requires_grad_()
         seen.features.requires_grad_()
+        for value in seen.heard.values():
+            value.requires_grad_()
         rows_of(defence, seen, head).mean().backward()
         assert torch.isfinite(seen.outputs.grad).all()
         assert seen.outputs.grad.abs().sum() > 0
         of_others = [p.grad for module in seen.extras.values() for p in module.parameters()]
         reached = [seen.features.grad] if any(part.needs_features for part in chain(defence)) else []
-        for gradient in (*reached, *of_others):
+        heard = [value.grad for value in seen.heard.values() if value.grad is not None]
+        for gradient in (*reached, *of_others, *heard):
             assert torch.isfinite(gradient).all()
             assert gradient.abs().sum() > 0
 

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from sfumato.sde.streams import set_noise, set_progress
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, chain
 from sfumato.training.draws import Draws
-from sfumato.training.extras import features_of
+from sfumato.training.hearing import passed
 from sfumato.training.preparation import Epoch, LoopOptions, Prepared
 from sfumato.training.seen import Seen, Tally
 from sfumato.training.steps import (
@@ -181,11 +181,8 @@ class Training:
         made = Seen(
             torch.empty(0), batch.targets, None, self.extras, self.epoch, run.task.epochs, run.stack.models, self.tally
         )
-        if not run.needs_features:
-            return replace(made, outputs=run.stack.module(batch.x))
-        with features_of(run.stack.module) as taken:
-            outputs = run.stack.module(batch.x)
-        return replace(made, outputs=outputs, features=taken.last())
+        module = run.stack.module
+        return passed(module, batch.x, made, inside=module if run.needs_features else None)
 
     def _set_rate(self, step: int, steps: int) -> None:
         task, self.step = self.run.task, self.epoch * steps + step

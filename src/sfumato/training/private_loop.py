@@ -8,7 +8,6 @@ import statistics
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -24,8 +23,9 @@ from sfumato.seeding import derive
 from sfumato.training.augment import augment
 from sfumato.training.defence import Batch, Defence, chain
 from sfumato.training.draws import Draws
-from sfumato.training.extras import WithExtras, features_of
+from sfumato.training.extras import WithExtras
 from sfumato.training.fronts import SAVED
+from sfumato.training.hearing import passed
 from sfumato.training.preparation import Assignment, Epoch, LoopOptions, Prepared, prepare
 from sfumato.training.seen import Seen
 from sfumato.training.steps import (
@@ -180,11 +180,7 @@ class PrivateTraining:
         extras = {name: extra.module for name, extra in run.extras.items()}
         epochs = math.ceil(self.plan.steps / self.steps_per_epoch)
         seen = Seen(torch.empty(0), targets, None, extras, self.session.steps_taken // self.steps_per_epoch, epochs)
-        if not run.needs_features:
-            return run.objective(replace(seen, outputs=module(x)))
-        with features_of(run.stack.module) as taken:
-            outputs = module(x)
-        return run.objective(replace(seen, outputs=outputs, features=taken.last()))
+        return run.objective(passed(module, x, seen, inside=run.stack.module if run.needs_features else None))
 
     def finish(self) -> Trained:
         """Train to the last step, from the checkpoint if there is one."""

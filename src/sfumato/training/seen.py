@@ -49,6 +49,8 @@ class Seen:
         epochs: of the whole training.
         models: M.
         tally: where branches are counted, or None where nobody counts.
+        inputs: [rows, *shape], what the network was given; None where nobody says.
+        heard: what layers inside the network told (see `training.hearing`), name -> [rows, ...].
     """
 
     outputs: torch.Tensor
@@ -59,6 +61,8 @@ class Seen:
     epochs: int = 1
     models: int = 1
     tally: Tally | None = None
+    inputs: torch.Tensor | None = None
+    heard: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean over each model's own rows, repeated for each of them; [rows] to [rows]."""

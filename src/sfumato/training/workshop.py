@@ -18,8 +18,8 @@ from sfumato.training.augment import augment
 from sfumato.training.composition import course_of, fitted_guards
 from sfumato.training.defence import Batch, Defence, chain
 from sfumato.training.draws import Draws
-from sfumato.training.extras import features_of
 from sfumato.training.fronts import SAVED
+from sfumato.training.hearing import passed
 from sfumato.training.loop import Hooks
 from sfumato.training.losses import two_column
 from sfumato.training.preparation import LoopOptions, Prepared, extras_of, network_of
@@ -275,11 +275,7 @@ class Workshop:
         set_noise(network, draws.at("layers"))
         set_progress(network, epoch / epochs)
         seen = Seen(torch.empty(0), batch.targets, epoch=epoch, epochs=epochs, tally=self._tally)
-        if not self.run.needs_features:
-            return replace(seen, outputs=network(batch.x))
-        with features_of(network) as taken:
-            outputs = network(batch.x)
-        return replace(seen, outputs=outputs, features=taken.last())
+        return passed(network, batch.x, seen, inside=network if self.run.needs_features else None)
 
     def outputs(self, network: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         """[k, classes]: logits of the network in eval mode, one column per class; no gradient, no augmentation."""
