@@ -13,6 +13,7 @@ from sfumato.audit.curves import (
     StrengthCurve,
     StrengthPoint,
 )
+from sfumato.audit.inverted import EvaluatorSummary, InversionDesign, InversionResult, Measure, ReconstructionBound
 from sfumato.audit.record import (
     AttackResult,
     AuditRecord,
@@ -133,7 +134,10 @@ def subject(name: str, powers: tuple[float, float, float], accuracy: float, **mo
         ],
         attacks=attacks,
         strongest="lira-online",
-        not_run=[NotRun(attack="rmia", reasons=["It needs public records, and there are none."])],
+        not_run=[
+            NotRun(attack="rmia", reasons=["It needs public records, and there are none."]),
+            NotRun(attack="geiping, batch of 64", reasons=["needs 64 records of a class, got 40"]),
+        ],
         groups=[
             GroupResult(
                 column="ward",
@@ -154,6 +158,7 @@ def subject(name: str, powers: tuple[float, float, float], accuracy: float, **mo
                 assumption="the trade-off curve is Gaussian", attack="lira-online",
             ),
         ],
+        inversions=inversions(sum(powers) / 3),
         training_seconds=74.0,
         **more,
     )  # fmt: skip
@@ -179,6 +184,70 @@ def difference(finding: str, value: float, half: float, at: float | None = None)
     """A paired difference."""
     method = "paired t interval over targets"
     return Finding(name=finding, value=value, low=value - half, high=value + half, at=at, method=method)
+
+
+def measure(name: str, level: str, attacked: float, control: float, more: str = "higher") -> Measure:
+    """One measure of inversion beside its control."""
+    gap = attacked - control if more == "higher" else control - attacked
+    return Measure(
+        name=name, level=level, more=more,  # type: ignore[arg-type]
+        attacked=Finding(name=name, value=attacked, low=attacked * 0.9, high=attacked * 1.1, method="bootstrap"),
+        control=Finding(name=name, value=control, low=control * 0.8, high=control * 1.2, method="bootstrap"),
+        difference=Finding(name=name, value=gap, low=gap - 0.05, high=gap + 0.05),
+        control_is=f"Made-up control of {name}.",
+    )  # fmt: skip
+
+
+def inversions(power: float) -> list[InversionResult]:
+    """What two attacks on classes, one on a batch, and one on planted labels found; `power` 1 is nothing."""
+    share = 1 - 1 / power
+    fid = Finding(name="fid", value=31.5, low=29.0, high=34.0)
+    of_class = [
+        measure("evaluator_accuracy_1", "class", 0.1 + 0.8 * share, 0.1),
+        measure("record_distance", "record", 4.5 - share, 4.5, "lower"),
+        measure("nearer_to_training", "record", 0.5 + share / 4, 0.5),
+        Measure(name="fid", level="none", more="lower", attacked=fid),
+    ]
+    return [
+        InversionResult(
+            name="miface", game="class", access="weights", knowledge="Nothing else.", measures=of_class, targets=2,
+            questions=20, guesses=5, seconds=12.5, note="Classes were drawn at random.",
+        ),
+        InversionResult(
+            name="if-gmi", game="class", access="weights", knowledge="Public records.", measures=of_class[:1],
+            targets=2, questions=20, guesses=5, seconds=75.0, fit_seconds=180.0, reconstruction="The schedule is ours.",
+        ),
+        InversionResult(
+            name="geiping", game="gradient", variant="batch of 8", access="update", targets=2, questions=32, guesses=8,
+            measures=[measure("identified", "record", 0.02 + 0.9 * share, 0.02)], seconds=33.0,
+        ),
+        InversionResult(
+            name="planted-label", game="label", access="scores", targets=2, questions=400, guesses=9, queries=1.0,
+            measures=[measure("planted_label", "record", 0.11 + 0.5 * share, 0.11)], seconds=0.01,
+        ),
+    ]  # fmt: skip
+
+
+def inversion_bounds() -> list[ReconstructionBound]:
+    """One game that the bound is for, and one that it is not for."""
+    return [
+        ReconstructionBound(
+            prior=0.111, permitted=0.42, measured="planted_label", unit="owner", method="Hypothesis testing, by PLD.",
+        ),
+        ReconstructionBound(
+            prior=0.5, permitted=0.9, measured="planted_label", unit="owner", method="RDP.", applies=False,
+            note="The prior of this game is not known.",
+        ),
+    ]  # fmt: skip
+
+
+def inversion_design(unit_is_class: bool = False) -> InversionDesign:
+    """How inversion was audited."""
+    return InversionDesign(
+        public="classes 8 and 9 of the data", public_records=354, classes=8, inverted=8, unit="patient",
+        unit_is_class=unit_is_class, gallery=True,
+        evaluator=EvaluatorSummary(name="wide-mlp", accuracy=found("accuracy", 0.971, 0.01), note="Trained on all."),
+    )  # fmt: skip
 
 
 def provenance() -> Provenance:
@@ -245,6 +314,7 @@ def compare_record() -> AuditRecord:
                 name="rare", condition="tpr_at_fpr at 1e-05 <= 0.01", outcome="unknown", explanation="not resolvable"
             ),
         ],
+        inversion=inversion_design(),
         notices=[
             Notice(severity="negligible", text="The strongest attack was chosen on its scores.", remedy="Name one."),
             Notice(severity="critical", text="Ward east has 12 patients.", remedy="Merge small groups."),
@@ -266,7 +336,11 @@ def guaranteed(other: Subject, slack: float = 4.0) -> Subject:
     )  # fmt: skip
     statement = "epsilon 1.24 at delta 1e-05, neighbouring data sets differ by one unit added or removed (audit run)"
     promise = GuaranteeSummary(status="formal", statement=statement, numbers=numbers)
-    return other.model_copy(update={"name": "dpsgd", "guarantee": promise})
+    bounded = [
+        one.model_copy(update={"bounds": inversion_bounds()}) if one.name == "planted-label" else one
+        for one in other.inversions
+    ]
+    return other.model_copy(update={"name": "dpsgd", "guarantee": promise, "inversions": bounded})
 
 
 def asked(
@@ -403,6 +477,7 @@ def predictions_record() -> AuditRecord:
                 status="no thresholds given", sentence="Tested with one attack; found nothing above chance."
             ),
             "notices": [],
+            "inversion": None,
         }
     )
 
@@ -444,7 +519,7 @@ def hostile_record() -> AuditRecord:
     return hostile
 
 
-_KEPT = {"kind", "status", "severity", "outcome", "threat"}
+_KEPT = {"kind", "status", "severity", "outcome", "threat", "game", "level", "more"}
 
 
 def _poison(value: Any, key: str = "") -> Any:

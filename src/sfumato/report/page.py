@@ -92,6 +92,7 @@ def _thin_curves(plain: dict[str, Any], record: AuditRecord) -> None:
 def _drop_details(plain: dict[str, Any]) -> None:
     for subject in plain["subjects"]:
         subject.pop("query_risk", None)
+        subject.pop("inversions", None)
     for attack in (attack for subject in plain["subjects"] for attack in subject.get("attacks", [])):
         attack.pop("per_target", None)
         for finding in attack["findings"]:
@@ -117,8 +118,11 @@ def _keep_names(plain: dict[str, Any]) -> None:
 
 
 _SHORTER: tuple[tuple[Callable[[dict[str, Any]], None], str], ...] = (
-    (_drop_details, "curves only as drawn, no methods of intervals, no values per target and no ways of asking"),
-    (_drop_curves, "no curves, no methods of intervals, no values per target and no ways of asking"),
+    (
+        _drop_details,
+        "curves only as drawn, no methods of intervals, no values per target, no ways of asking and no inversion",
+    ),
+    (_drop_curves, "no curves, no methods of intervals, no values per target, no ways of asking and no inversion"),
     (_keep_names, "names of subjects and attacks only; all else stands in the file beside it"),
 )
 

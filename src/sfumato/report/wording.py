@@ -9,7 +9,10 @@ from typing import NamedTuple
 from sfumato.audit.measured import Finding, Measured
 
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
-_RATES = {"tpr", "fpr", "tnr", "fnr", "ppv", "accuracy", "precision", "recall", "share", "gap"}
+_RATES = {
+    "tpr", "fpr", "tnr", "fnr", "ppv", "accuracy", "precision", "recall", "share", "gap", "success",
+    "disputed", "nearer", "coverage", "identified", "recovered", "planted", "gain",
+}  # fmt: skip
 _LABELS = {
     "auc": "AUC",
     "auroc": "AUROC",
@@ -24,6 +27,22 @@ _LABELS = {
     "balanced_accuracy_crossfitted": "Balanced accuracy, threshold from other targets",
     "advantage_crossfitted": "Advantage, threshold from other targets",
     "worst_decile_auc": "AUC of the worst-hit tenth",
+    "evaluator_accuracy_1": "Guesses that the evaluator takes for the class",
+    "evaluator_accuracy_5": "Guesses with the class among the evaluator's first five",
+    "disputed_successes": "Of these, disputed by a second opinion",
+    "class_distance": "Distance to the class",
+    "record_distance": "Distance to the nearest training record",
+    "nearer_to_training": "Guesses nearer to a training record than to others of its class",
+    "fid": "Fr\u00e9chet distance of features",
+    "knowledge_accuracy": "Accuracy of a network trained on the guesses alone",
+    "mse": "Mean squared error",
+    "psnr": "PSNR in dB",
+    "identified": "Records identified among others of their class",
+    "labels_recovered": "Labels of a batch recovered",
+    "attribute_accuracy": "Hidden attributes guessed right",
+    "attribute_gain_on_members": "More hidden attributes right on members than on others",
+    "planted_label": "Planted labels guessed right",
+    "success_rate": "Success",
 }
 
 

@@ -57,6 +57,9 @@ def every_finding(record):
         yield from ((None, f) for f in subject.utility)
         yield from ((None, f) for attack in subject.attacks for f in attack.findings)
         yield from ((None, f) for group in subject.groups for f in group.findings)
+        for measure in (m for one in subject.inversions for m in one.measures):
+            yield from ((None, f) for f in (measure.attacked, measure.control) if f is not None)
+            yield from ((measure.name, f) for f in (measure.difference,) if f is not None)
         if subject.vulnerability:
             yield None, subject.vulnerability.worst_decile
     yield from ((c.finding, c.difference) for c in record.comparisons)
@@ -78,8 +81,8 @@ def test_references_inside_the_page_lead_somewhere(any_record):
 def test_sections_stand_in_the_stated_order():
     names = [section.name for section in sections()]
     assert names == [
-        "verdict", "facts", "threat", "roc", "attacks", "queries", "units", "reference-data", "utility", "frontier",
-        "guarantee", "epsilon", "limits", "provenance",
+        "verdict", "facts", "threat", "roc", "attacks", "queries", "inversion", "units", "reference-data", "utility",
+        "frontier", "guarantee", "epsilon", "limits", "provenance",
     ]  # fmt: skip
 
 
@@ -232,7 +235,8 @@ def test_what_was_not_measured_is_said_so(examples):
     text = Tree(html(examples.empty_record())).text
     for sentence in (
         "No attack ran", "No ROC was measured", "No lower bound was measured", "Utility was not measured",
-        "Risk by unit was not measured for model", "Could not test: no attack ran.", "The record names no source",
+        "No inversion was tried.", "Risk by unit was not measured for model", "Could not test: no attack ran.",
+        "The record names no source",
     ):  # fmt: skip
         assert sentence in text
 

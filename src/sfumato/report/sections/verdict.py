@@ -8,7 +8,7 @@ from sfumato.audit.measured import Measured
 from sfumato.audit.record import AuditRecord, Finding, Subject
 from sfumato.audit.verdict import strongest_row
 from sfumato.report.section import Section
-from sfumato.report.wording import Shown, reading, shown
+from sfumato.report.wording import Shown, amount, reading, shown
 
 _MARKS = {"passed": "\u2713", "failed": "\u2717", "unknown": "?", "no thresholds given": "\u2013"}
 
@@ -45,6 +45,9 @@ class VerdictSection(Section):
 def headline(index: int, subject: Subject) -> Headline:
     """What the strongest attack found on one subject."""
     strongest = strongest_row(subject)
+    if strongest is None and subject.inversions:
+        tried = amount(len({one.name for one in subject.inversions}), "inversion attack")
+        return Headline(index, subject.name, "", None, None, f"No membership attack ran. For {tried}, see below.")
     if strongest is None:
         return Headline(index, subject.name, "", None, None, "Could not test: no attack ran.")
     auc, tpr = strongest.finding("auc"), lowest_resolvable(strongest)
