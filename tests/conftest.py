@@ -33,3 +33,15 @@ def private_comparison():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def inversion_evidence():
+    """The module tests/inversion_evidence.py: tiny trained models, and what each inversion game's attacks are given."""
+    path = Path(__file__).with_name("inversion_evidence.py")
+    spec = importlib.util.spec_from_file_location("inversion_evidence", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
