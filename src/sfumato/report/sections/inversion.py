@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup
 
 from sfumato.attacks import inversion
+from sfumato.audit.inversion.headline import inversion_headline
 from sfumato.audit.inverted import InversionDesign, InversionResult, Level, Measure
 from sfumato.audit.measured import NotRun
 from sfumato.audit.record import AuditRecord, Subject
 from sfumato.report.charts.inversion import Bounded, Placed, bounds_chart, has_value, inversion_chart
 from sfumato.report.charts.style import swatch
 from sfumato.report.section import Section
-from sfumato.report.wording import Shown, amount, count, duration, label, number, percent, shown
+from sfumato.report.wording import Shown, amount, count, duration, label, percent, shown
 
 _LEVELS: tuple[tuple[Level, str, str], ...] = (
     (
@@ -33,15 +35,6 @@ _LEVELS: tuple[tuple[Level, str, str], ...] = (
     ),
     ("none", "What only describes the guesses", "These numbers show no leakage by themselves."),
 )
-# The first of each level that a result has is drawn, and kept where rows are too many for a page.
-_HEADLINES: dict[Level, tuple[str, ...]] = {
-    "class": ("evaluator_accuracy_1", "attribute_accuracy", "knowledge_accuracy", "class_distance"),
-    "record": (
-        "nearer_to_training", "identified", "planted_label", "attribute_gain_on_members", "record_distance", "psnr",
-        "labels_recovered", "mse",
-    ),
-    "none": (),
-}  # fmt: skip
 _MOST_ROWS = 120
 _MOST_CHARTS = 6  # of each level
 _MOST_BOUNDS = 24  # in the picture; the table has all
@@ -138,10 +131,11 @@ class InversionSection(Section):
 
 
 def headline_measure(result: InversionResult, level: Level) -> Measure | None:
-    """The measure of `level` that stands for the others: the first of the usual ones, else the first that is there."""
-    there = [one for one in result.measures if one.level == level]
-    usual = (one for name in _HEADLINES[level] for one in there if one.name == name)
-    return next(usual, there[0] if there and _HEADLINES[level] else None)
+    """The measure of `level` that stands for the others, else the first that is there; None for what only describes."""
+    chosen = inversion_headline(result)
+    first = {"class": chosen.class_level, "record": chosen.record_level}.get(level)
+    there = [one for one in result.measures if one.level == level and level != "none"]
+    return first if first in there else next(iter(there), None)
 
 
 def _asked(result: InversionResult) -> str:
@@ -273,17 +267,21 @@ def _costs(results: Sequence[tuple[int, Subject, InversionResult]]) -> list[Cost
             name,
             group[0][1],
             [subject.name for subject, _ in group],
-            _range([r.queries for _, r in group], number),
-            _range([r.seconds for _, r in group], duration),
-            _range([r.fit_seconds for _, r in group], duration),
+            _range([r.queries for _, r in group], lambda queries: count(math.ceil(queries))),
+            _range([r.seconds for _, r in group], _time),
+            _range([r.fit_seconds for _, r in group], lambda seconds: _time(seconds) if seconds else "nothing"),
         )
         for (name, _), group in found.items()
     ]
 
 
-def _range(values: Sequence[float], write: Any) -> str:
+def _range(values: Sequence[float], write: Callable[[float], str]) -> str:
     low, high = write(min(values)), write(max(values))
     return low if low == high else f"{low} to {high}"
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 0.1 else f"under {duration(0.1)}"
 
 
 def _control_lines(results: Sequence[InversionResult]) -> list[str]:
