@@ -12,13 +12,16 @@ from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.branches import branch_notices
-from sfumato.audit.citations import citations
+from sfumato.audit.citations import citations, methods
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.exposure import rates_of_units, vulnerability
 from sfumato.audit.findings import one_run_bounds
 from sfumato.audit.frontier import Contended, frontier_of
 from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
+from sfumato.audit.inversion.gallery import Gallery
+from sfumato.audit.inversion.study import Workplace, check, invert_recipes
+from sfumato.audit.inversion.wording import NO_MEMBERSHIP, left_untested
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
 from sfumato.audit.queries import WEIGHTS, asked_once, queries_for
@@ -43,7 +46,7 @@ from sfumato.canonical import plain
 from sfumato.data.membership import COINS, Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
-from sfumato.execution.events import OnEvent
+from sfumato.execution.events import OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
 from sfumato.execution.run import Execution
@@ -59,11 +62,7 @@ SIBLINGS = (
 )
 WEIGHTS_UNTESTED = "attacks with access to the weights or gradients"
 LABELS_UNTESTED = "attacks that see labels only"
-NOT_TESTED = (
-    "model inversion, attribute inference and reconstruction",
-    "model stealing",
-    "an attacker who knows the other training records",
-)
+NOT_TESTED = ("model stealing", "an attacker who knows the other training records")
 
 CHOSEN_AFTERWARDS = Notice(
     severity="theoretical",
@@ -75,10 +74,11 @@ CHOSEN_AFTERWARDS = Notice(
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run hands back: the record, and the local table of worst-hit units that never goes into it."""
+    """What a run hands back: the record, and what never goes into it: the local table of worst-hit units, pictures."""
 
     record: AuditRecord
     worst: tuple[WorstUnits, ...]
+    gallery: Gallery | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,7 @@ def compare(
     settings: AuditSettings,
     store: Store,
     *,
+    public: Population | None = None,
     executor: str | Executor = "auto",
     on_event: OnEvent | None = None,
     command: str = "",
@@ -113,6 +114,7 @@ def compare(
         recipes: one or more; names must differ. All see the same training sets and seeds, so differences are paired.
         settings: see `AuditSettings`.
         store: where models and answers are kept; what is there already is reused.
+        public: records of others that attackers by inversion have; no model is trained on them.
         executor: "auto", the name of an executor, or one.
         on_event: receives progress events (see `sfumato.execution.events`).
         command: for the record, what repeats the run.
@@ -126,6 +128,7 @@ def compare(
     _check_names(recipes)
     refuse_weak(population, recipes, settings)
     membership = settings.membership(population)
+    check(population, public, recipes, membership, settings)
     jobs = jobs_for(population, recipes, membership, settings)
     asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
     results, done = carried_out(asked, store, executor, on_event)
@@ -133,9 +136,11 @@ def compare(
         _measure(recipe, population, membership, rows, settings, fit_runner(store))
         for recipe, rows in zip(recipes, results, strict=True)
     ]
-    subjects = [m.subject for m in measured]
+    place = Workplace(store, executor, on_event or silent)
+    inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
+    subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
-    known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength)]
+    known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength), *inverted.notices]
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
@@ -144,16 +149,18 @@ def compare(
         subjects=subjects,
         comparisons=_comparisons(measured, honest(population), settings.confidence),
         frontier=frontier_of(_contended(measured, population), settings),
+        inversion=inverted.design,
         strength=strength,
         verdict=verdict(subjects, checks),
         checks=checks,
         notices=[*alarms(subjects), *known, *_notices(membership, settings, subjects)],
         not_tested=untested(subjects),
-        citations=citations(settings.attacks, [recipe.defence for recipe in recipes]),
+        citations=citations(methods(settings), [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
     arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}
-    return Run(record.with_arrays(arrays), tuple(m.worst for m in measured if m.worst is not None))
+    worst = tuple(m.worst for m in measured if m.worst is not None)
+    return Run(record.with_arrays(arrays), worst, inverted.gallery)
 
 
 def _unused(recipes: Sequence[AnyRecipe], results: Sequence[Sequence[JobResult]]) -> list[Notice]:
@@ -205,14 +212,16 @@ def seeds_of(membership: Membership, settings: AuditSettings) -> list[int]:
 
 def untested(subjects: Sequence[Subject]) -> list[str]:
     """What was left out; of attacks with the weights, or with labels only, some may have been tried."""
+    inversions = [result for subject in subjects for result in subject.inversions]
     tried = any(
         any(attack.access in WEIGHTS for attack in subject.attacks)
         or any(row.threat == "released weights" for row in subject.query_risk)
         for subject in subjects
     )
-    labels = any(attack.access == "labels" for subject in subjects for attack in subject.attacks)
-    weights = f"further {WEIGHTS_UNTESTED}" if tried else WEIGHTS_UNTESTED
-    return [weights, *([] if labels else [LABELS_UNTESTED]), *NOT_TESTED]
+    seen = {attack.access for subject in subjects for attack in subject.attacks} | {one.access for one in inversions}
+    weights = f"further {WEIGHTS_UNTESTED}" if tried or "weights" in seen else WEIGHTS_UNTESTED
+    left = [left_untested(subjects), *([] if any(subject.attacks for subject in subjects) else [NO_MEMBERSHIP])]
+    return [weights, *([] if "labels" in seen else [LABELS_UNTESTED]), *(one for one in left if one), *NOT_TESTED]
 
 
 def summary_of(population: Population, membership: Membership) -> DataSummary:
@@ -342,7 +351,7 @@ def _differences(base: _Measured, other: _Measured, attack: str, confidence: flo
 
 
 def _notices(membership: Membership, settings: AuditSettings, subjects: Sequence[Subject]) -> list[Notice]:
-    found = [CHOSEN_AFTERWARDS, *asked_once(subjects)]
+    found = [CHOSEN_AFTERWARDS, *asked_once(subjects)] if settings.attacks else []
     if membership.design != COINS:
         found.append(
             Notice(
@@ -352,7 +361,7 @@ def _notices(membership: Membership, settings: AuditSettings, subjects: Sequence
                 remedy="Use the design `coins`.",
             )
         )
-    if settings.models < 16:
+    if settings.models < 16 and settings.attacks:
         found.append(
             Notice(
                 severity="theoretical",

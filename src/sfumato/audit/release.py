@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sfumato.audit.alarm import alarm_checks, alarms
-from sfumato.audit.citations import citations
+from sfumato.audit.citations import citations, methods
 from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of, untested
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
 from sfumato.audit.guarantees import summary
+from sfumato.audit.inversion.study import Suspect, Workplace, check, invert
+from sfumato.audit.inversion.targets import of_model
 from sfumato.audit.provenance import provenance
 from sfumato.audit.queries import Studied, asked_once, queries_for
 from sfumato.audit.record import AuditRecord, Design, Notice, Subject
@@ -26,7 +28,7 @@ from sfumato.canonical import plain
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
-from sfumato.execution.events import OnEvent
+from sfumato.execution.events import OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import TrainJob
 from sfumato.execution.run import Execution
@@ -65,6 +67,7 @@ def audit_release(
     settings: AuditSettings,
     store: Store,
     *,
+    public: Population | None = None,
     executor: str | Executor = "auto",
     on_event: OnEvent | None = None,
     command: str = "",
@@ -77,6 +80,7 @@ def audit_release(
         release: the model and who was in it.
         settings: `models` is the number of references; `design` is not used.
         store: for the references.
+        public: records of others that attackers by inversion have.
         executor: "auto", a name, or an executor.
         on_event: receives progress events.
         command: what repeats the run.
@@ -88,6 +92,8 @@ def audit_release(
     start = time.perf_counter()
     _check_members(release.members, population)
     membership = release_design(release.members, settings)
+    settings = _of_one(settings)
+    check(population, public, [release.recipe], membership, settings)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
     _check_seeds(release, jobs)
     queries = queries_for(release.recipe, population, settings)
@@ -98,6 +104,9 @@ def audit_release(
     studied = asked_often(release.recipe, game, tried, population, settings, runner)
     subject = _subject(population, release, membership, game, settings, tried, studied)
     subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
+    place = Workplace(store, executor, on_event or silent)
+    inverted = invert(population, public, [_suspect(release, population)], membership, settings, place)
+    subject = inverted.filled(subject)
     checks = alarm_checks([subject])
     record = AuditRecord(
         kind="release",
@@ -105,14 +114,29 @@ def audit_release(
         data=summary_of(population, membership),
         design=_design(membership, done),
         subjects=[subject],
+        inversion=inverted.design,
         verdict=verdict([subject], checks),
         checks=checks,
-        notices=[*alarms([subject]), *said(done), *_notices(release, membership, subject)],
+        notices=[*alarms([subject]), *said(done), *_notices(release, membership, subject), *inverted.notices],
         not_tested=untested([subject]),
-        citations=citations(settings.attacks, [release.recipe.defence]),
+        citations=citations(methods(settings), [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
-    return Run(record.with_arrays({f"{release.name}/{name}": array for name, array in tried.arrays.items()}), ())
+    arrays = {f"{release.name}/{name}": array for name, array in tried.arrays.items()}
+    return Run(record.with_arrays(arrays), (), inverted.gallery)
+
+
+def _of_one(settings: AuditSettings) -> AuditSettings:
+    """There is one model to invert."""
+    if settings.inversion is None:
+        return settings
+    return replace(settings, inversion=replace(settings.inversion, targets=1))
+
+
+def _suspect(release: Release, population: Population) -> Suspect:
+    inside = population.rows_of(release.members)
+    target = of_model(release.trained, release.recipe, population, np.flatnonzero(inside))
+    return Suspect(release.name, release.recipe, (target,), inside[None])
 
 
 def _design(membership: Membership, done: Execution) -> Design:
@@ -224,7 +248,7 @@ def _game(
 
 def _notices(release: Release, membership: Membership, subject: Subject) -> list[Notice]:
     players, members = int(membership.in_game.sum()) // 2, int(release.members.sum())
-    found = [CHOSEN_AFTERWARDS, *asked_once([subject])]
+    found = [CHOSEN_AFTERWARDS, *asked_once([subject])] if subject.attacks or subject.not_run else []
     if players != members:
         found.append(
             Notice(

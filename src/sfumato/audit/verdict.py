@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
+from sfumato.attacks.catalogue import inversions
 from sfumato.audit.alarm import BROKEN, above
+from sfumato.audit.inversion.wording import SHOWS, Strongest, strongest_inversions
 from sfumato.audit.measured import EVERYONE, Measured
 from sfumato.audit.record import AttackResult, CheckResult, Finding, GroupResult, QueryRisk, Subject, Verdict
 from sfumato.data.canaries import GROUP
@@ -67,7 +69,10 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
     """Status from the checks (the user's, and broken guarantees) alone; sentence and evidence from the findings."""
     sentences, in_favour, against = [], [], []
     for subject in subjects:
+        _add_inversion(subject, in_favour, against)
         result = strongest_row(subject)
+        if result is None and _only_inverted(subject):
+            continue
         if result is None:
             against.append(f"{subject.name}: no attack could run, so nothing is known of what it gives away.")
             continue
@@ -78,6 +83,8 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
     in_favour += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "passed"]
     tested = "; ".join(sentences) if sentences else "nothing could be tested"
+    if not sentences and any(_only_inverted(subject) for subject in subjects):
+        tested = "no membership attack was run; what inversion found stands below"
     broken = [subject.name for subject in subjects if above(subject)]
     return Verdict(
         status=status(checks),
@@ -110,6 +117,31 @@ def describe(found: Finding) -> str:
     if found.name == "tpr_at_fpr" and found.at is not None:
         return f"{_number(found, found.value)}{interval} of members found at a false positive rate of {found.at:.3g}"
     return f"{found.name} {_number(found, found.value)}{interval}"
+
+
+def _only_inverted(subject: Subject) -> bool:
+    """Whether nothing but inversion was asked for."""
+    names = set(inversions())
+    return bool(subject.inversions) and all(one.attack in names for one in subject.not_run)
+
+
+def _add_inversion(subject: Subject, in_favour: list[str], against: list[str]) -> None:
+    """What inversion showed, class-level and record-level apart."""
+    for line in strongest_inversions(subject):
+        (against if line.shown else in_favour).append(f"{subject.name}: {told(line)}")
+
+
+def told(line: Strongest) -> str:
+    """One line of inversion in words."""
+    difference = line.measure.difference
+    found = "" if difference is None else f"; {describe(difference)} above the control"
+    if line.shown:
+        return f"{line.label} shows {SHOWS[line.level]} ({line.level}-level): {describe(line.measure.attacked)}{found}."
+    return (
+        f"no inversion attack tried gave away {SHOWS[line.level]} ({line.level}-level); {line.label} found "
+        f"{describe(line.measure.attacked)}{found}, so leakage up to the upper end of that interval could not have "
+        "been seen."
+    )
 
 
 def _worst(subject: Subject) -> str:

@@ -61,9 +61,10 @@ def fitted(
     limit = seconds_of(budget)
     lean = tuple(attack for attack in settings.attacks if not attack.needs().fits_per_target)
     needed = 0.0
-    for models in steps:
+    fewest = 0 if settings.inversion is None else settings.inversion.targets
+    for models in [step for step in steps if step >= fewest] or steps[:1]:
         for attacks in dict.fromkeys((settings.attacks, lean)):
-            if not attacks:
+            if not attacks and settings.attacks:
                 continue
             kept = {attack.name for attack in attacks}
             named = tuple(name for name in settings.draws_attacks if name in kept)

@@ -7,8 +7,9 @@ import inspect
 from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
-from sfumato.attacks.catalogue import attacks
+from sfumato.attacks.inversion.base import InversionAttack
 from sfumato.audit.defences import needs_of
+from sfumato.cli.inverting import known_attacks
 from sfumato.models.base import ModelFamily
 from sfumato.private.clipping.choice import clippings
 from sfumato.registry import discover
@@ -25,7 +26,7 @@ class Entry(NamedTuple):
     reference: str
     summary: str
     bibtex: str
-    details: dict[str, Any]  # of defences: reconstruction, needs, guard, couples, trainings
+    details: dict[str, Any]  # of defences: reconstruction, needs, ...; of inversion attacks: reconstruction, game, ...
 
 
 def defences() -> dict[str, type[Defence]]:
@@ -44,7 +45,7 @@ def default_recipe(kind: str) -> str:
 
 
 FAMILIES = {
-    "attacks": attacks, "defences": defences, "models": models, "recipes": presets, "clippings": clippings,
+    "attacks": known_attacks, "defences": defences, "models": models, "recipes": presets, "clippings": clippings,
 }  # fmt: skip
 
 
@@ -72,6 +73,9 @@ def _entry(name: str, kind: Any) -> Entry:
     summary = getattr(kind, "summary", "") or (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     family = getattr(kind, "family", "clipping")
     details = _details(kind.example()) if issubclass(kind, Defence) else {}
+    if issubclass(kind, InversionAttack):
+        details = {"reconstruction": kind.reconstruction, "game": kind.game, "access": kind.threat_model.access,
+                   "needs_public": kind.needs_public, "usual": kind.usual}  # fmt: skip
     return Entry(name, family, kind.reference, summary, getattr(kind, "bibtex", ""), details)
 
 

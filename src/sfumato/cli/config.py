@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.attacks.catalogue import attacks, default_attacks
+from sfumato.attacks.catalogue import default_attacks
 from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.audit.inversion.settings import InversionSettings
 from sfumato.audit.probing.first import ProbeFirst
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import FULL, MODELS
 from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
 from sfumato.cli.fields import complete, make, read, shown, unknown
+from sfumato.cli.inverting import attack_tables, from_table, inversion_settings, inversion_table, parted
 from sfumato.cli.spelling import typical
 from sfumato.cli.toml_text import toml_text
 from sfumato.defences.undefended import Undefended
@@ -26,7 +28,8 @@ from sfumato.training.presets.base import Preset, presets
 
 COMPARED = ("undefended", "label-smoothing", "early-stopping", "mixup")
 DATA_KEYS = ("source", "records", "owners", "planted", "canaries")
-TABLES = ("data", "recipe", "defence", "contender", "tune", "probe", "attack", "audit", "run")
+OBJECTS = ("attacks", "inversion")  # of the audit's settings: they have tables of their own
+TABLES = ("data", "recipe", "defence", "contender", "tune", "probe", "attack", "inversion", "audit", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +181,8 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
             raise unknown(key, list(TABLES), "the configuration")
     several = {key: _tables(raw, key) for key in ("defence", "contender", "attack")}
     single = {key: _table(raw, key) for key in ("data", "recipe", "audit", "run")}
-    chosen = tuple(_attack(table) for table in several["attack"]) or tuple(default_attacks())
+    chosen = parted([from_table(table) for table in several["attack"]] or default_attacks())
+    inversion = inversion_settings(chosen.inversion, _table(raw, "inversion"))
     return RunConfig(
         data=_data(single["data"]),
         recipe=_recipe(single["recipe"]),
@@ -186,7 +190,7 @@ def from_tables(raw: Mapping[str, Any]) -> RunConfig:
         contenders=tuple(_contender(table) for table in several["contender"]),
         tune=tuple(_tuning(table) for table in _tuned(raw)),
         probe=make(ProbeFirst, _table(raw, "probe"), "[probe]") if "probe" in raw else None,
-        audit=audit_settings(single["audit"], chosen),
+        audit=audit_settings(single["audit"], chosen.membership, inversion),
         run=make(RunChoice, single["run"], "[run]"),
     )
 
@@ -204,24 +208,27 @@ def dump(config: RunConfig) -> str:
         "contender": [_contender_table(contender) for contender in config.contenders],
         "tune": [_tuning_table(tuning) for tuning in config.tune],
         "probe": {} if config.probe is None else shown(config.probe),
-        "attack": [_attack_table(attack) for attack in config.audit.attacks],
-        "audit": {key: value for key, value in shown(config.audit).items() if key != "attacks"},
+        "attack": attack_tables(config.audit),
+        "inversion": inversion_table(config.audit),
+        "audit": {key: value for key, value in shown(config.audit).items() if key not in OBJECTS},
         "run": {key: value for key, value in shown(config.run).items() if value != ""},
     }
     head = "# A run of sfumato. Repeat it with: sfumato compare --config THIS_FILE\n\n"
     return head + toml_text({key: value for key, value in document.items() if value})
 
 
-def audit_settings(table: Mapping[str, Any], chosen: tuple[MembershipAttack, ...]) -> AuditSettings:
-    """Settings from a table without `attacks`, which are objects; at full strength its protocol's are the defaults."""
-    given = read(AuditSettings, table, "[audit]", without=("attacks",))
+def audit_settings(
+    table: Mapping[str, Any], chosen: tuple[MembershipAttack, ...], inversion: InversionSettings | None = None
+) -> AuditSettings:
+    """Settings from a table without `OBJECTS`; at full strength its protocol's are the defaults."""
+    given = read(AuditSettings, table, "[audit]", without=OBJECTS)
     usual = {"models": MODELS, "design": "canaries"} if given.get("strength") == FULL else {}
     if usual and given.get("design", usual["design"]) != usual["design"]:
         raise UsageError(
             f"Expected the design `canaries` at full strength, got `{given['design']}`.",
             remedy="Leave the design out.",
         )
-    return replace(AuditSettings(attacks=chosen), **{**usual, **given})
+    return replace(AuditSettings(attacks=chosen, inversion=inversion), **{**usual, **given})
 
 
 def defence_from(table: Mapping[str, Any]) -> Defence:
@@ -281,17 +288,6 @@ def _contender_table(contender: Contender) -> dict[str, Any]:
 def _recipe_table(recipe: RecipeChoice) -> dict[str, Any]:
     own = {key: getattr(recipe, key) for key in ("model", "train", "estimators") if getattr(recipe, key)}
     return {**({"name": recipe.name} if recipe.name else {}), **_plain(own), **_plain(recipe.fields)}
-
-
-def _attack(table: Mapping[str, Any]) -> MembershipAttack:
-    kind = lookup(attacks(), "attack", str(table.get("name", "")))
-    return make(kind, {key: value for key, value in table.items() if key != "name"}, f"attack {kind.name}")
-
-
-def _attack_table(attack: MembershipAttack) -> dict[str, Any]:
-    """Inverse of `_attack`: `name` is the method's, and `called` stands there where it has another."""
-    fields = {key: value for key, value in shown(attack).items() if (key, value) != ("called", "")}
-    return {"name": attack.method, **fields}
 
 
 def _tuned(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:

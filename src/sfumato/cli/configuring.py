@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.attacks.catalogue import attacks, default_attacks
-from sfumato.attacks.membership.base import MembershipAttack
+from sfumato.attacks.catalogue import default_attacks
 from sfumato.audit.probing.first import ProbeFirst
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import FULL
@@ -16,6 +15,7 @@ from sfumato.audit.tuning import Tuning
 from sfumato.cli import catalogue
 from sfumato.cli.config import (
     COMPARED,
+    OBJECTS,
     DataChoice,
     RecipeChoice,
     RunChoice,
@@ -25,8 +25,9 @@ from sfumato.cli.config import (
     load,
 )
 from sfumato.cli.fields import names, read, unknown
+from sfumato.cli.inverting import ALL, Chosen, inversion_settings, named, share_of, source_of, with_queries
 from sfumato.cli.options import DataOptions, RunOptions
-from sfumato.cli.spelling import Changes, defence, method, words
+from sfumato.cli.spelling import Changes, defence, words
 from sfumato.data.canaries import counts_from
 from sfumato.errors import UsageError
 from sfumato.registry import lookup
@@ -129,7 +130,7 @@ def of_defences(options: DataOptions) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for key, value in pairs(options.changes, "--set").items():
         name, dot, field = key.partition(".")
-        if dot:
+        if dot and name != ALL:
             found.setdefault(name.replace("_", "-"), {})[field] = value
     return found
 
@@ -197,30 +198,52 @@ def _checked(chosen: tuple[Defence, ...], options: DataOptions) -> tuple[Defence
 def audit_of(options: RunOptions, base: RunConfig | None = None) -> AuditSettings:
     """What to try and how hard; what the options leave open comes from `base`, else from the defaults."""
     chosen = _attacks(options, base)
-    given = {key: getattr(options, key) for key in ("models", "design", "canaries", "public", "seed", "strength")}
+    given = {key: getattr(options, key) for key in ("models", "design", "canaries", "seed", "strength")}
+    given["public"] = share_of(options.public)
     table = {key: value for key, value in given.items() if value is not None} | _split_changes(options)[1]
+    inversion = inversion_settings(
+        chosen.inversion, _of_inversion(options), base.audit.inversion if base else None, "the options"
+    )
     if base is None:
-        return audit_settings(table, chosen)
-    kept = {key: getattr(base.audit, key) for key in names(AuditSettings) if key != "attacks"}
+        return audit_settings(table, chosen.membership, inversion)
+    kept = {key: getattr(base.audit, key) for key in names(AuditSettings) if key not in OBJECTS}
     if table.get("strength") == FULL != base.audit.strength:
         del kept["design"]  # that of a usual run; full strength has its own
-    return audit_settings({**kept, **table}, chosen)
+    return audit_settings({**kept, **table}, chosen.membership, inversion)
 
 
-def _attacks(options: RunOptions, base: RunConfig | None) -> tuple[MembershipAttack, ...]:
+def _attacks(options: RunOptions, base: RunConfig | None) -> Chosen:
     asked = {"queries": options.queries, "augmentation": options.augmentation}
     usual = {key: value for key, value in asked.items() if value is not None}
-    if options.attacks is None:
-        chosen = base.audit.attacks if base else tuple(default_attacks())
+    if options.attacks is not None:
+        chosen = named(options.attacks)
+    elif base is None:
+        chosen = Chosen(tuple(default_attacks()), ())
     else:
-        chosen = tuple(method(word, attacks(), "attack") for word in words(options.attacks))
-    return tuple(replace(attack, **usual) for attack in chosen)
+        inverted = base.audit.inversion
+        chosen = Chosen(base.audit.attacks, () if inverted is None else inverted.attacks)
+    return with_queries(chosen, usual)
+
+
+def _of_inversion(options: RunOptions) -> dict[str, Any]:
+    """What the options say of inversion: `--set inversion.FIELD`, public records, the gallery."""
+    given: dict[str, Any] = {
+        "public": source_of(options.public),
+        "public_classes": options.public_classes,
+        "gallery": True if options.gallery else None,
+    }
+    changes = {
+        key.removeprefix(f"{ALL}."): value
+        for key, value in pairs(options.changes, "--set").items()
+        if key.startswith(f"{ALL}.")
+    }
+    return {**changes, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _split_changes(options: DataOptions) -> tuple[dict[str, str], dict[str, str]]:
     """`--set` pairs for the recipe, and those for the audit."""
     changes = pairs(options.changes, "--set")
-    settings = [key for key in names(AuditSettings) if key != "attacks"]
+    settings = [key for key in names(AuditSettings) if key not in OBJECTS]
     of_audit = {key: value for key, value in changes.items() if key in settings}
     of_recipe = {key: value for key, value in changes.items() if key not in settings and "." not in key}
     known = {key for kind in presets().values() for key in names(kind)}

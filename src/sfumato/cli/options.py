@@ -102,7 +102,11 @@ class RunOptions(DataOptions):
     ] = None
     attacks: Annotated[
         str | None,
-        Option(metavar="NAMES", help='As listed, with commas: loss, "rmia(...)".', rich_help_panel=_WHAT),
+        Option(
+            metavar="NAMES",
+            help='As listed, with commas: loss, "rmia(...)"; inversion is all usual attacks of that kind.',
+            rich_help_panel=_WHAT,
+        ),
     ] = None
     tune: Annotated[
         str | None,
@@ -132,9 +136,23 @@ class RunOptions(DataOptions):
     ] = None
     design: Annotated[str | None, Option(help="halves, coins or canaries.", rich_help_panel=_HOW)] = None
     canaries: Annotated[int | None, Option(help="How many, for that design.", rich_help_panel=_HOW)] = None
-    public: Annotated[float | None, Option(help="Share kept as known non-members, 0 to 0.9.", rich_help_panel=_HOW)] = (
-        None
-    )
+    public: Annotated[
+        str | None,
+        Option(
+            metavar="SHARE|SOURCE",
+            help="Share kept as known non-members, 0 to 0.9; or, for inversion, where the attackers' public records "
+            "come from.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    public_classes: Annotated[
+        str | None,
+        Option(
+            metavar="NAMES",
+            help="For inversion: these classes are the attackers' public records, and no model is trained on them.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     queries: Annotated[
         int | None, Option(help="Repeats of each query, for models that answer at random.", rich_help_panel=_HOW)
     ] = None
@@ -153,6 +171,14 @@ class RunOptions(DataOptions):
         str | None, Option(help="TOML file of thresholds; they decide the exit code.", rich_help_panel=_WHERE)
     ] = None
     title: Annotated[str | None, Option(help="Title of the report.", rich_help_panel=_WHERE)] = None
+    gallery: Annotated[
+        bool,
+        Option(
+            "--gallery",
+            help="Write what inversion reconstructed as a local file of pictures. They show people.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from sfumato.cli.charging import Charging
 from sfumato.cli.config import RunConfig
 from sfumato.cli.configuring import audit_of, configured, data_choice
 from sfumato.cli.contenders import contenders
-from sfumato.cli.opening import open_population
+from sfumato.cli.inverting import without_public
+from sfumato.cli.opening import open_population, public_of
 from sfumato.cli.options import AuditOptions, TrainOptions
 from sfumato.cli.releases import MEMBERS, read_members, read_release
 from sfumato.cli.running import command_of, kept, store_at
@@ -91,8 +92,12 @@ def release_audited(context: typer.Context, options: AuditOptions) -> int:
     """Attack one given model; the exit code."""
     screen, checks = Screen.of(options), checks_from(options.checks)
     place = existing(options.release or "", what="a model")
+    _refuse_public_classes(options)
     config, population, release = _from_folder(place, options) if place.is_dir() else _from_weights(place, options)
     refuse_full(config.audit, "one released model")
+    public = public_of(config.data, config.audit)
+    for line in without_public(config.audit, public):
+        screen.note(line)
     folder = output_folder(config.run.out or "audit")
     store = store_at(config.run.store)
     try:
@@ -102,6 +107,7 @@ def release_audited(context: typer.Context, options: AuditOptions) -> int:
                 release,
                 config.audit,
                 store,
+                public=public,
                 executor=config.run.executor,
                 on_event=on_event,
                 command=command_of(context),
@@ -159,6 +165,15 @@ def _check_fits(recipe: Recipe, trained: Trained, population: Population) -> Non
             f"{lines[min(1, len(lines) - 1)].strip()}",
             remedy="Name the network they belong to with `--recipe` and `--set`, or `--model FILE.py:FUNCTION`.",
         ) from error
+
+
+def _refuse_public_classes(options: AuditOptions) -> None:
+    if options.public_classes is not None:
+        raise UsageError(
+            "Expected public records from elsewhere beside a released model, got --public-classes: the model was "
+            "trained on all classes of its data.",
+            remedy="Name them by --public SOURCE.",
+        )
 
 
 def _refuse_recipe(options: AuditOptions) -> None:

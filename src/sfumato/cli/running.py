@@ -12,12 +12,14 @@ from sfumato.atomic import write_atomic
 from sfumato.audit.compare import Run
 from sfumato.audit.probing.first import questions, set_apart
 from sfumato.audit.record import Notice
+from sfumato.audit.settings import AuditSettings
 from sfumato.audit.tuning import compare_tuned
 from sfumato.cli.budget import STEPS, fitted
 from sfumato.cli.config import RunConfig, dump
 from sfumato.cli.contenders import contenders
 from sfumato.cli.failures import Stopped
 from sfumato.cli.filling import Where, filled
+from sfumato.cli.inverting import without_public
 from sfumato.cli.invocation import Invocation
 from sfumato.cli.options import RunOptions
 from sfumato.cli.promises import left_fresh
@@ -34,7 +36,10 @@ from sfumato.training.recipe import AnyRecipe
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that could begin; `apart` are records that are probed first, and not compared on."""
+    """A run that could begin.
+
+    `apart` are records that are probed first, and not compared on; `public` those that attackers by inversion have.
+    """
 
     config: RunConfig
     population: Population
@@ -42,11 +47,14 @@ class Prepared:
     store: Store
     apart: Population | None = None
     notices: tuple[Notice, ...] = ()
+    public: Population | None = None
 
 
 def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared:
     """Open the data, build the recipes, and fit the run into the budget if there is one."""
-    config, population = opened(config, screen)
+    config, population, public = opened(config, screen)
+    for line in without_public(config.audit, public):
+        screen.note(line)
     apart = None
     if config.probe is not None:
         apart, population = set_apart(population, config.probe.share, config.audit.seed)
@@ -66,7 +74,7 @@ def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared
         if config.tune:
             screen.note("The time for tuning comes on top of the budget.")
         config = replace(config, audit=fit.settings)
-    return Prepared(config, population, recipes, store, apart)
+    return Prepared(config, population, recipes, store, apart, public=public)
 
 
 def carried_out(context: typer.Context, options: RunOptions, config: RunConfig, usual_out: str) -> int:
@@ -98,13 +106,14 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
     config = ready.config
     try:
         with open_display(screen.display) as shown:
-            on_event = announcing(shown, screen, f"Attacking each model in {len(config.audit.attacks)} ways ...")
+            on_event = announcing(shown, screen, attacking(config.audit))
             return compare_tuned(
                 ready.population,
                 ready.recipes,
                 config.audit,
                 ready.store,
                 config.tune,
+                public=ready.public,
                 executor=config.run.executor,
                 on_event=on_event,
                 command=command_of(context),
@@ -116,6 +125,14 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
             )
     except KeyboardInterrupt as stopped:
         raise kept(ready.store) from stopped
+
+
+def attacking(settings: AuditSettings) -> str:
+    """What begins once the training is over."""
+    inverted = 0 if settings.inversion is None else len(settings.inversion.attacks)
+    parts = [f"attacking each model in {len(settings.attacks)} ways"] if settings.attacks else []
+    parts += [f"inverting some in {inverted} ways"] if inverted else []
+    return f"{', then '.join(parts).capitalize()} ..."
 
 
 def announcing(shown: OnEvent, screen: Screen, sentence: str) -> OnEvent:
@@ -136,7 +153,7 @@ def kept(store: Store) -> Stopped:
 
 def dumped(config: RunConfig, path: Path, screen: Screen) -> int:
     """Write the configuration of the run with every number in it; nothing is trained."""
-    config, population = opened(config, screen)
+    config, population, _ = opened(config, screen)
     write_atomic(path, dump(config.resolved(population.kind)).encode())
     screen.written({"configuration": path}, f"sfumato compare --config {path}")
     screen.document({"configuration": str(path)})

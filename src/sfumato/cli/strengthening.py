@@ -11,7 +11,7 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import FULL, FullStrength, full_strength
 from sfumato.cli.config import RunConfig
 from sfumato.cli.contenders import contenders
-from sfumato.cli.opening import open_population
+from sfumato.cli.opening import open_data
 from sfumato.cli.screen import Screen
 from sfumato.cli.spelling import method
 from sfumato.data.canaries import with_canaries
@@ -20,24 +20,25 @@ from sfumato.errors import UsageError
 
 
 class Opened(NamedTuple):
-    """A run with its data."""
+    """A run with its data, and the public records that attackers by inversion have."""
 
     config: RunConfig
     population: Population
+    public: Population | None = None
 
 
 def opened(config: RunConfig, screen: Screen) -> Opened:
     """The data, and the run as the protocol wants it where it is asked for at full strength; says what was chosen."""
     if config.audit.strength != FULL:
-        return Opened(config, open_population(config.data, config.audit.seed))
-    plain = open_population(replace(config.data, canaries={}), config.audit.seed)
+        return Opened(config, *open_data(config.data, config.audit))
+    plain, public = open_data(replace(config.data, canaries={}), config.audit)
     defences = [recipe.defence for recipe in contenders(config, plain)]
     given = config.data.canaries
     found = full_strength(plain.kind, plain.units, defences, config.audit, attack_from, given)
     for line in _told(found):
         screen.note(line)
     strong = replace(config, audit=found.settings, data=replace(config.data, canaries=found.canaries))
-    return Opened(strong, with_canaries(plain, found.canaries, config.audit.seed))
+    return Opened(strong, with_canaries(plain, found.canaries, config.audit.seed), public)
 
 
 def attack_from(text: str) -> MembershipAttack:

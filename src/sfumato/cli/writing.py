@@ -9,11 +9,13 @@ from typing import Any
 
 from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
 from sfumato.audit.compare import Run
+from sfumato.audit.inversion.wording import strongest_inversions
 from sfumato.audit.record import AuditRecord, Finding, Subject
 from sfumato.audit.verdict import describe, headline, strongest_row, verdict, worst_kind
 from sfumato.audit.worst import write_worst_units
 from sfumato.cli.screen import Screen
 from sfumato.errors import UsageError
+from sfumato.report.gallery import write_gallery
 from sfumato.report.naming import marked
 from sfumato.report.render import write
 from sfumato.report.wording import rate_label, shown
@@ -57,6 +59,8 @@ def finish(run: Run, checks: Sequence[Check], folder: Path, screen: Screen) -> i
     files |= {"as Markdown": pages["markdown"], "model card": pages["card"]}
     if run.worst:
         files["worst-hit units (personal data)"] = write_worst_units(run.worst, folder / "worst-units.csv")
+    if run.gallery is not None:
+        files["gallery (shows people)"] = write_gallery(run.gallery, folder / "gallery.html")
     summary(record, screen)
     screen.written(files, f"open {files['report']} in a browser, or run: sfumato view {folder}")
     screen.document(document(record, files, code))
@@ -77,6 +81,20 @@ def document(record: AuditRecord, files: dict[str, Path], code: int) -> dict[str
         for attack, several in [(a.name, a.findings) for a in subject.attacks] + [("", subject.utility)]
         for found in several
     ]
+    flat += [
+        {
+            **_plain(found),
+            "attack": result.name,
+            "variant": result.variant,
+            "level": measure.level,
+            "subject": subject.name,
+        }
+        for subject in record.subjects
+        for result in subject.inversions
+        for measure in result.measures
+        for found in (measure.attacked, measure.control, measure.difference)
+        if found is not None
+    ]
     paths = {"record": str(files["record"]), "report": str(files["report"])}
     return {"findings": flat, **paths, "exit_code": code, **record.model_dump(mode="json")}
 
@@ -93,7 +111,7 @@ def summary(record: AuditRecord, screen: Screen) -> None:
         columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     screen.say("")
     screen.table(columns, rows, record.title)
-    for line in (*_kinds(record), *_strength(record)):
+    for line in (*_kinds(record), *_inverted(record), *_strength(record)):
         screen.say(line)
     for result in record.checks:
         screen.say(f"Check {result.outcome}: {result.name} ({result.condition}): {result.explanation}")
@@ -106,6 +124,19 @@ def _kinds(record: AuditRecord) -> list[str]:
         f"Worst canaries of {subject.name}: {worst.group}, {describe(headline(worst))} ({worst.attack})."
         for subject, worst in found
     ]
+
+
+def _inverted(record: AuditRecord) -> list[str]:
+    """What inversion found on each subject, class-level and record-level apart; what could not run."""
+    lines = []
+    for subject in record.subjects:
+        for one in strongest_inversions(subject):
+            control = "" if one.measure.control is None else f", control {describe(one.measure.control)}"
+            lines.append(
+                f"Inversion of {subject.name}, {one.level}-level: {describe(one.measure.attacked)}{control} "
+                f"({one.label}){'' if one.shown else '; not told apart from the control'}."
+            )
+    return lines
 
 
 def _strength(record: AuditRecord) -> list[str]:

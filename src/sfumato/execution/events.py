@@ -90,6 +90,14 @@ class Notice(Event):
 
 
 @dataclass(frozen=True)
+class Attacking(Event):
+    """A long attack has come so far."""
+
+    kind: ClassVar[str] = "attacking"
+    text: str
+
+
+@dataclass(frozen=True)
 class Ended(Event):
     """An execution is over: complete, out of budget, or interrupted."""
 

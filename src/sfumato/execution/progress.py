@@ -13,7 +13,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sfumato.execution.events import BundleStarted, Chosen, Ended, EpochDone, Event, JobDone, Notice, Started
+from sfumato.execution.events import Attacking, BundleStarted, Chosen, Ended, EpochDone, Event, JobDone, Notice, Started
 from sfumato.validate import one_of
 
 DISPLAYS = ("auto", "rich", "plain", "json", "none")
@@ -151,6 +151,8 @@ def sentence(event: Event) -> str | None:
         return f"Training {event.executor} ({event.reason})."
     if isinstance(event, Notice):
         return f"{event.text} {event.remedy}".strip()
+    if isinstance(event, Attacking):
+        return event.text
     return _last_line(event) if isinstance(event, Ended) else None
 
 

@@ -9,6 +9,7 @@ import typer
 from sfumato.audit.compare import Run
 from sfumato.audit.predictions import audit_predictions, audit_scores
 from sfumato.audit.record import Notice
+from sfumato.audit.settings import AuditSettings
 from sfumato.cli.configuring import audit_of, configured
 from sfumato.cli.options import AuditOptions, takes
 from sfumato.cli.releasing import release_audited
@@ -50,11 +51,21 @@ def _table_audited(context: typer.Context, options: AuditOptions) -> int:
     _refuse_unused(options)
     settings, command, title = audit_of(options), command_of(context), options.title or ""
     refuse_full(settings, "a table")
+    _refuse_inversion(settings)
     table = _table(options)
     folder = output_folder(options.out or "audit")
     judge = audit_predictions if options.predictions is not None else audit_scores
     run = judge(table, settings, command=command, title=title)
     return finish(run if options.unit else _with_notice(run), checks, folder, screen)
+
+
+def _refuse_inversion(settings: AuditSettings) -> None:
+    if settings.inversion is not None:
+        raise UsageError(
+            f"Expected membership attacks on a table, got {settings.inversion.attacks[0].method}: inversion asks the "
+            "model itself.",
+            remedy="Audit the model: sfumato audit DATA --release MODEL --attacks inversion",
+        )
 
 
 def _table(options: AuditOptions) -> Predictions:

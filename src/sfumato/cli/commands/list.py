@@ -17,9 +17,11 @@ def list_methods(
     """List attacks, defences, models, recipes or ways to clip gradients."""
     screen, found = Screen("plain", as_json), entries(family)
     screen.document([_document(entry) for entry in found])
-    screen.table(
-        ["name", "reference", "summary"], [[e.name, e.reference or "-", _summary(e)] for e in found], numbers=False
-    )
+    rows = [[e.name, e.family, e.reference or "-", _summary(e)] for e in found]
+    columns = ["name", "family", "reference", "summary"]
+    if len({e.family for e in found}) == 1:
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
+    screen.table(columns, rows, numbers=False)
     return 0
 
 
