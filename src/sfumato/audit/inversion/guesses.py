@@ -101,7 +101,7 @@ class GradientGuesses:
     @property
     def present(self) -> Bools:
         """bool [steps, b]: the places within the size of each batch."""
-        return ~np.isnan(self.truth.reshape(*self.truth.shape[:2], -1)).any(axis=-1)
+        return np.asarray(np.isfinite(self.truth.reshape(*self.truth.shape[:2], -1)).all(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
