@@ -53,9 +53,9 @@ class AttributeInferenceByScores(AttributeInference):
 
     The prior is the honest baseline itself (`population_baseline`), a classifier from the class and all other
     attributes to the hidden one, learned from public records alone. So the attack and the baseline differ by what the
-    model adds, and a model that does not look at the attribute leaves the baseline as it is. That the class has told the baseline
-    something already is not taken off again: where the model knows no more of the class than public records do, the
-    class counts twice, and the attack may then be worse than the baseline.
+    model adds, and a model that does not look at the attribute leaves the baseline as it is. That the class has told
+    the baseline something already is not taken off again: where the model knows no more of the class than public
+    records do, the class counts twice, and the attack may then be worse than the baseline.
 
     Args:
         weight: exponent of the likelihood, in [0, 100]; 0 leaves the baseline.

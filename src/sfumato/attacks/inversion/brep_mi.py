@@ -80,8 +80,8 @@ class BREPMI(BlackBoxInversion):
     taken back. There a walk ends after 1,000 moves without growth; here moves that are taken back count, too, so that
     every walk ends, and the default is 100. All classes walk side by side.
 
-    Where no latents of a class are found among `draws`, its guesses are draws from the prior with a confidence of 0, and the
-    facts say so (`classes_without_start`). Where some are, but fewer than `images`, they are walked from again.
+    Where no latents of a class are found among `draws`, its guesses are draws from the prior with a confidence of 0,
+    and the facts say so (`classes_without_start`). Where some are, but fewer than `images`, they are walked from again.
 
     Args:
         draws: latents drawn in search of starts; all classes share them, unless the generator takes the class.

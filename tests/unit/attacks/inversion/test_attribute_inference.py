@@ -1,0 +1,116 @@
+"""Bayes' rule with the honest baseline as prior."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato.attacks.inversion.attribute_inference import (
+    FLOOR,
+    AttributeInferenceByScores,
+    log_likelihoods,
+    posterior,
+    ranked,
+)
+from sfumato.attacks.inversion.evidence import AttributeEvidence
+from sfumato.attacks.inversion.population_baseline import baseline_guesses, baseline_probabilities
+from sfumato.data.population import Population
+from sfumato.defences.undefended import Undefended
+from sfumato.errors import UsageError
+from sfumato.targets.boundary import Box
+from sfumato.targets.oracle import oracle_of
+
+BITS = 9
+BOX = Box(torch.zeros(BITS), torch.ones(BITS), torch.ones(BITS))
+VALUES = np.array([0.0, 1.0], np.float32)
+
+
+def bits(n, seed):
+    """Records of bits whose class is their parity: no rule that sees few of them tells one bit from the others."""
+    x = np.random.default_rng(seed).integers(0, 2, (n, BITS)).astype(np.float32)
+    return x, (x.sum(axis=1) % 2).astype(np.int64)
+
+
+def parity(x):
+    odd = torch.remainder(x.sum(dim=1), 2)
+    return 20 * torch.stack([1 - odd, odd], dim=1)
+
+
+def blind(x):
+    """Looks at all columns but the hidden one."""
+    return x[:, [0, 1]] * 3
+
+
+def evidence(predict=parity, n=200):
+    x, y = bits(n, 0)
+    known, labels = bits(150, 1)
+    hidden = x.copy()
+    hidden[:, 4] = np.nan
+    oracle = oracle_of(predict, Undefended(), (BITS,), 2, BOX, seed=0, name="m").restricted_to("scores")
+    public = Population(known, "example", labels=labels)
+    given = AttributeEvidence(oracle, hidden, y, 4, VALUES, public, known[:, 4].astype(np.int64), 0)
+    return given, x[:, 4]
+
+
+def infer(given, **settings):
+    attack = AttributeInferenceByScores(**settings)
+    return attack.reconstruct(given, [fit.run() for fit in attack.fits(given)])
+
+
+def test_bayes_rule():
+    prior, likelihood = np.array([[0.2, 0.8], [0.5, 0.5]]), np.log([[0.9, 0.1], [0.25, 0.5]])
+    np.testing.assert_allclose(posterior(prior, likelihood), [[0.18 / 0.26, 0.08 / 0.26], [1 / 3, 2 / 3]])
+
+
+def test_where_the_model_tells_nothing_the_prior_comes_back_untouched():
+    prior = np.random.default_rng(0).dirichlet(np.ones(3), size=50)
+    assert np.array_equal(posterior(prior, np.full((50, 3), -1.234)), prior)
+
+
+def test_values_are_ranked_and_equal_ones_keep_their_order():
+    found = ranked(np.array([5.0, 6.0, 7.0]), np.array([[0.2, 0.6, 0.2]]), 9, {})
+    assert found.records.tolist() == [[[6.0], [5.0], [7.0]]]
+    assert found.confidence.tolist() == [[0.6, 0.2, 0.2]]
+    assert found.queries == 9
+
+
+def test_an_exact_model_gives_the_attribute_away_which_public_records_do_not():
+    given, truth = evidence()
+    found = infer(given)
+    assert (found.records[:, 0, 0] == truth).all()
+    assert abs((baseline_guesses(given) == truth).mean() - 0.5) < 0.15
+    assert found.queries == given.oracle.queries == 2 * 200
+    assert found.records.shape == (200, 2, 1)
+    assert (found.confidence[:, 0] > 0.99).all()
+    assert 0.3 < found.facts["unlike_the_baseline"] < 0.7
+
+
+def test_a_model_that_ignores_the_column_leaves_the_baseline_exactly():
+    given, _ = evidence(blind)
+    found, prior = infer(given), baseline_probabilities(given)
+    assert np.array_equal(found.records[:, 0, 0], VALUES[baseline_guesses(given)])
+    assert np.array_equal(found.confidence, -np.sort(-prior, axis=1))
+    assert found.facts["unlike_the_baseline"] == 0
+
+
+def test_a_weight_of_0_leaves_the_baseline():
+    given, _ = evidence()
+    assert np.array_equal(infer(given, weight=0.0).records[:, 0, 0], VALUES[baseline_guesses(given)])
+
+
+def test_likelihoods_are_those_of_the_true_class_with_each_value_filled_in():
+    given, truth = evidence(n=6)
+    told = log_likelihoods(given)
+    right = truth.astype(int)
+    np.testing.assert_allclose(told[np.arange(6), right], 0, atol=1e-6)
+    np.testing.assert_allclose(told[np.arange(6), 1 - right], -20, atol=1e-4)
+
+
+def test_a_score_of_nothing_is_a_number():
+    given, truth = evidence(lambda x: torch.where(parity(x) > 0, 0.0, -torch.inf))
+    assert log_likelihoods(given).min() == FLOOR
+    assert (infer(given).records[:, 0, 0] == truth).all()
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(UsageError, match="weight"):
+        AttributeInferenceByScores(weight=-1.0)
