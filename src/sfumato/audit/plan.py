@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
+from sfumato.audit.inversion.planning import planned_inversion
 from sfumato.audit.queries import asked_of_each, queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
@@ -31,6 +32,8 @@ class Plan:
             `STUDY` for what models that answer at random are asked besides.
         models: in all, over the recipes.
         asked: recipe that answers at random -> most queries for each record in the game, to each model.
+        inversions: inversion attack -> questions (classes, steps, records) that are still to be answered.
+        inversion_fits: models that these train for themselves, what several share counted once.
     """
 
     cost: CostEstimate
@@ -38,9 +41,17 @@ class Plan:
     retraining: dict[str, int]
     models: int
     asked: dict[str, int] = field(default_factory=dict)
+    inversions: dict[str, int] = field(default_factory=dict)
+    inversion_fits: int = 0
 
 
-def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSettings, store: Store) -> Plan:
+def plan(
+    population: Population,
+    recipes: Sequence[AnyRecipe],
+    settings: AuditSettings,
+    store: Store,
+    public: Population | None = None,
+) -> Plan:
     """Count what is there and what is missing, and measure what a missing model costs."""
     membership = settings.membership(population)
     by_recipe = jobs_for(population, recipes, membership, settings)
@@ -57,6 +68,7 @@ def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSe
         if attack.query_set != BASE
     }
     retraining[STUDY] = len(again)
+    inverted = planned_inversion(population, public, recipes, by_recipe, membership, settings, store)
     return Plan(
         cost=_together([estimate(mine, store, queries=asked) for asked, mine in parts.items()]),
         fits=fits_needed(settings.attacks, membership.models) * len(recipes),
@@ -67,6 +79,8 @@ def plan(population: Population, recipes: Sequence[AnyRecipe], settings: AuditSe
             for recipe in recipes
             if recipe.answers_at_random(population)
         },
+        inversions=inverted.questions,
+        inversion_fits=inverted.fits,
     )
 
 

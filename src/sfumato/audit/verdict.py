@@ -82,13 +82,13 @@ def verdict(subjects: Sequence[Subject], checks: Sequence[CheckResult]) -> Verdi
         (in_favour if shown is None else against).append(_evidence(subject, result, found) if shown is None else shown)
     against += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "failed"]
     in_favour += [f"{c.name}: {c.explanation}" for c in checks if c.outcome == "passed"]
-    tested = "; ".join(sentences) if sentences else "nothing could be tested"
+    tested = f"Strongest attack found on each: {'; '.join(sentences) if sentences else 'nothing could be tested'}."
     if not sentences and any(_only_inverted(subject) for subject in subjects):
-        tested = "no membership attack was run; what inversion found stands below"
+        tested = "No membership attack was run."
     broken = [subject.name for subject in subjects if above(subject)]
     return Verdict(
         status=status(checks),
-        sentence="".join(f"{name}: {BROKEN}. " for name in broken) + f"Strongest attack found on each: {tested}.",
+        sentence="".join(f"{name}: {BROKEN}. " for name in broken) + tested + _inversion_sentence(subjects),
         in_favour=in_favour,
         against=against,
     )
@@ -131,17 +131,34 @@ def _add_inversion(subject: Subject, in_favour: list[str], against: list[str]) -
         (against if line.shown else in_favour).append(f"{subject.name}: {told(line)}")
 
 
+def _inversion_sentence(subjects: Sequence[Subject]) -> str:
+    """Which subjects inversion gave something away of, and at which level."""
+    tried = [subject for subject in subjects if subject.inversions]
+    if not tried:
+        return ""
+    lines = [(subject.name, [one.level for one in strongest_inversions(subject) if one.shown]) for subject in tried]
+    leaky = "; ".join(f"{name} ({'-level, '.join(levels)}-level)" for name, levels in lines if levels)
+    return f" Shown to leak by inversion: {leaky}." if leaky else " Inversion showed no leakage that its control lacks."
+
+
 def told(line: Strongest) -> str:
     """One line of inversion in words."""
-    difference = line.measure.difference
-    found = "" if difference is None else f"; {describe(difference)} above the control"
+    found = with_control(line)
     if line.shown:
-        return f"{line.label} shows {SHOWS[line.level]} ({line.level}-level): {describe(line.measure.attacked)}{found}."
+        return f"{line.label} shows {SHOWS[line.level]} ({line.level}-level): {found}."
     return (
-        f"no inversion attack tried gave away {SHOWS[line.level]} ({line.level}-level); {line.label} found "
-        f"{describe(line.measure.attacked)}{found}, so leakage up to the upper end of that interval could not have "
-        "been seen."
+        f"no inversion attack tried gave away {SHOWS[line.level]} ({line.level}-level); {line.label} found {found}, so "
+        "leakage within these intervals could not have been seen."
     )
+
+
+def with_control(line: Strongest) -> str:
+    """A measure of inversion in words, beside its control."""
+    measure, name = line.measure, line.measure.name.replace("_", " ")
+    attacked = describe(measure.attacked.model_copy(update={"name": name}))
+    if measure.control is None:
+        return attacked
+    return f"{attacked}, {describe(measure.control.model_copy(update={'name': 'control'}))}"
 
 
 def _worst(subject: Subject) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.attacks.catalogue import inversions
 from sfumato.audit.checks import Check, exit_code, load_checks, run_checks
 from sfumato.audit.compare import Run
 from sfumato.audit.inversion.wording import strongest_inversions
 from sfumato.audit.record import AuditRecord, Finding, Subject
-from sfumato.audit.verdict import describe, headline, strongest_row, verdict, worst_kind
+from sfumato.audit.verdict import describe, headline, strongest_row, verdict, with_control, worst_kind
 from sfumato.audit.worst import write_worst_units
 from sfumato.cli.screen import Screen
 from sfumato.errors import UsageError
@@ -131,11 +132,13 @@ def _inverted(record: AuditRecord) -> list[str]:
     lines = []
     for subject in record.subjects:
         for one in strongest_inversions(subject):
-            control = "" if one.measure.control is None else f", control {describe(one.measure.control)}"
-            lines.append(
-                f"Inversion of {subject.name}, {one.level}-level: {describe(one.measure.attacked)}{control} "
-                f"({one.label}){'' if one.shown else '; not told apart from the control'}."
-            )
+            apart = "" if one.shown else "; not told apart from the control"
+            lines.append(f"Inversion of {subject.name}, {one.level}-level: {with_control(one)} ({one.label}){apart}.")
+        lines += [
+            f"{one.attack} on {subject.name}: not run, because it {'; '.join(one.reasons)}."
+            for one in subject.not_run
+            if one.attack in inversions()
+        ]
     return lines
 
 

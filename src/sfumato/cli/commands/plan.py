@@ -23,7 +23,7 @@ def plan(context: typer.Context, options: RunOptions) -> int:
     """Say what `sfumato compare` with the same options will cost: models, passes, minutes, space."""
     screen = Screen.of(options)
     ready = prepared(configured(options, compared=True), options, screen)
-    found = planned(ready.population, ready.recipes, ready.config.audit, ready.store)
+    found = planned(ready.population, ready.recipes, ready.config.audit, ready.store, ready.public)
     screen.document(_document(found, ready))
     screen.say(*_lines(found, ready))
     screen.say("", "Next: the same command with `compare` in place of `plan`.")
@@ -40,6 +40,8 @@ def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
         "fits": found.fits,
         "retraining": found.retraining,
         "asked_at_random": found.asked,
+        "inversions": found.inversions,
+        "inversion_fits": found.inversion_fits,
         "tuning": trainings(ready.recipes, ready.config.tune),
         "private": [promise._asdict() for promise in promises(ready.recipes, ready.population)],
         **asdict(found.cost),
@@ -69,11 +71,25 @@ def _lines(found: Plan, ready: Prepared) -> list[str]:
     ]
     if found.fits:
         lines.append(f"Attacks train {found.fits} networks of their own; their time comes on top.")
+    lines += _inverted(found)
     lines += [
         f"{attack} needs answers that {count} stored models cannot give any more: they are trained again."
         for attack, count in found.retraining.items()
     ]
     return lines
+
+
+def _inverted(found: Plan) -> list[str]:
+    asked = {attack: count for attack, count in found.inversions.items() if count}
+    if not found.inversions:
+        return []
+    if not asked:
+        return ["Inversion: nothing is left to reconstruct."]
+    told = ", ".join(f"{attack} {count}" for attack, count in asked.items())
+    return [
+        f"Inversion: {told} reconstructions; {found.inversion_fits} networks are trained for them first. The record "
+        "says what each took; their time comes on top."
+    ]
 
 
 def _time(found: Plan) -> str:
