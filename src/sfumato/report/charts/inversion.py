@@ -193,8 +193,8 @@ def _successes(rows: Sequence[Bounded]) -> Scale:
     values = [v for row in rows for v in (row.prior, row.permitted, row.measured.value or 0.0) if v > 0]
     least = min(values, default=1.0)
     if least >= 0.01:
-        return Scale(0.0, 1.0, _GUTTER, _WIDE - 20.0)
-    return Scale(10.0 ** math.floor(math.log10(max(least, 1e-12))), 1.0, _GUTTER, _WIDE - 20.0, log=True)
+        return Scale(0.0, 1.0, _GUTTER, _WIDE - 40.0)
+    return Scale(10.0 ** math.floor(math.log10(max(least, 1e-12))), 1.0, _GUTTER, _WIDE - 40.0, log=True)
 
 
 def _bound(index: int, row: Bounded, x: Scale) -> Markup:
