@@ -75,8 +75,13 @@ def rules(classes: int) -> dict[str, Rule]:
         )
 
     def trees(seen: Floats, values: Ints, asked: Floats, count: int) -> Floats:
-        options: dict[str, Any] = {"max_iter": 40, "max_leaf_nodes": 15, "min_samples_leaf": 10}
-        model = HistGradientBoostingClassifier(random_state=0, **options | {"early_stopping": False})
+        options: dict[str, Any] = {
+            "max_iter": 40,
+            "max_leaf_nodes": 15,
+            "min_samples_leaf": 10,
+            "early_stopping": False,
+        }
+        model = HistGradientBoostingClassifier(random_state=0, **options)
         return _classified(model, seen, values, asked, count)
 
     return {"shares": shares, "logistic": logistic, "trees": trees}

@@ -98,9 +98,11 @@ def test_auto_takes_what_suits_the_public_records():
 
 def test_a_prior_for_pictures_is_refused_for_a_table():
     evidence = ClassEvidence(oracle(), np.array([0]), PUBLIC, 0)
-    assert why_not(Ends(prior="vae"), evidence) == ("needs pictures for the prior vae, got records of shape (2,)",)
+    assert why_not(Ends(prior="wgan-gp"), evidence) == (
+        "needs pictures for the prior wgan-gp, got records of shape (2,)",
+    )
     without = ClassEvidence(oracle(), np.array([0]), None, 0)
-    assert why_not(Ends(prior="vae"), without) == ("needs public records of other classes, got none",)
+    assert why_not(Ends(prior="wgan-gp"), without) == ("needs public records of other classes, got none",)
 
 
 def test_an_unknown_prior_is_refused():
