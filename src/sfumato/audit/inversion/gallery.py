@@ -18,7 +18,7 @@ class GalleryRow:
         target: float32 [*shape], a training record of the class, or the record itself.
         reconstruction: float32 [*shape], the guess.
         nearest: float32 [*shape], the training record nearest to the guess.
-        control: float32 [*shape], the same guess where nothing can have leaked.
+        control: float32 [*shape], the record nearest to the guess among those that the model never saw; NaN for none.
     """
 
     subject: str

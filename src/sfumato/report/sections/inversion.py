@@ -121,7 +121,7 @@ class InversionSection(Section):
             "epsilons": [_epsilon_text(i, s) for i, s in enumerate(record.subjects) if s.inversions],
             "costs": _costs(results),
             "rebuilt": list(dict.fromkeys((r.name, r.reconstruction) for _, _, r in results if r.reconstruction)),
-            "notes": list(dict.fromkeys((_asked(r), r.note) for _, _, r in results if r.note)),
+            "notes": list(dict.fromkeys((f"{_asked(r)} on {s.name}", r.note) for _, s, r in results if r.note)),
             "controls": list(dict.fromkeys(_control_lines([r for _, _, r in results]))),
             "methods": _methods([r for _, _, r in results]),
             "bounds": bounds,
@@ -310,7 +310,7 @@ def _missing(record: AuditRecord) -> list[tuple[str, str, str]]:
     for subject in record.subjects:
         for absent in subject.not_run:
             if _method(absent) in known:
-                rows.setdefault((absent.attack, " ".join(absent.reasons)), []).append(subject.name)
+                rows.setdefault((absent.attack, "; ".join(absent.reasons)), []).append(subject.name)
     return [(attack, ", ".join(names), why) for (attack, why), names in rows.items()]
 
 
