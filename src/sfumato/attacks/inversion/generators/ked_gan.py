@@ -118,7 +118,7 @@ class KedGan(FromTarget):
     steps: int = 1000
     critic_steps: int = 2
     batch: int = 64
-    lr: float = 2e-4
+    lr: float = 1e-3
     entropy: float = 1e-4
     seed: int = 0
 

@@ -100,7 +100,7 @@ class WganGp(FromPublic):
     steps: int = 1000
     critic_steps: int = 2
     batch: int = 64
-    lr: float = 2e-4
+    lr: float = 1e-3
     penalty: float = 10.0
     diversity: float = 0.0
     seed: int = 0
