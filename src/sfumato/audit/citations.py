@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from sfumato.attacks.inversion.generators.catalogue import generators
 from sfumato.audit.settings import AuditSettings
@@ -11,17 +11,10 @@ from sfumato.training.defence import Defence, chain
 
 
 class Cited(Protocol):
-    """A method that comes with its source."""
+    """A method that comes with its source: a citation key and the entry, each "" for none."""
 
-    @property
-    def reference(self) -> str:
-        """Citation key, or "" for none."""
-        ...
-
-    @property
-    def bibtex(self) -> str:
-        """Entry, or "" for none."""
-        ...
+    reference: ClassVar[str]
+    bibtex: ClassVar[str]
 
 
 def citations(attacks: Sequence[Cited], defences: Sequence[Defence]) -> dict[str, str]:

@@ -137,7 +137,8 @@ def compare(
         for recipe, rows in zip(recipes, results, strict=True)
     ]
     place = Workplace(store, executor, on_event or silent)
-    inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
+    formal = [guarantee_of(rows) for rows in results] if settings.inversion is not None else []
+    inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place, formal)
     subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
     known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength), *inverted.notices]

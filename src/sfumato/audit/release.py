@@ -136,7 +136,7 @@ def _of_one(settings: AuditSettings) -> AuditSettings:
 def _suspect(release: Release, population: Population) -> Suspect:
     inside = population.rows_of(release.members)
     target = of_model(release.trained, release.recipe, population, np.flatnonzero(inside))
-    return Suspect(release.name, release.recipe, (target,), inside[None])
+    return Suspect(release.name, release.recipe, (target,), inside[None], release.trained.guarantee)
 
 
 def _design(membership: Membership, done: Execution) -> Design:

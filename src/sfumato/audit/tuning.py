@@ -113,7 +113,9 @@ def without_guarantee(subject: Subject) -> Subject:
     """A tuned subject: what was chosen by looking at its training records is a read outside of any mechanism."""
     if subject.guarantee.status == "none":
         return subject
-    return subject.model_copy(update={"guarantee": GuaranteeSummary(status="none", statement=NOT_FORMAL)})
+    inversions = [one.model_copy(update={"bounds": []}) for one in subject.inversions]
+    none = GuaranteeSummary(status="none", statement=NOT_FORMAL)
+    return subject.model_copy(update={"guarantee": none, "inversions": inversions})
 
 
 def tuned(

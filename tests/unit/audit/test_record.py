@@ -83,7 +83,7 @@ def test_a_finding_cannot_hold_what_json_cannot(value):
         Finding(name="auc", value=value, low=0.0, high=1.0)
 
 
-@pytest.mark.parametrize("version", [5, 99, 0, -1, True, "1", 1.0, None])
+@pytest.mark.parametrize("version", [6, 99, 0, -1, True, "1", 1.0, None])
 def test_other_schema_versions_are_refused(record, tmp_path, version):
     path = record.save(tmp_path / "record.json")
     change(path, schema_version=version)

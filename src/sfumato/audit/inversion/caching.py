@@ -110,7 +110,7 @@ class Reconstruction(Fit):
             return _refused([str(error)])
 
     def _guessed(self, evidence: AnyEvidence) -> dict[str, Floats]:
-        if reasons := why_not(self.attack, evidence):
+        if reasons := why_not(self.attack, cast(Any, evidence)):
             return _refused(reasons)
         allowed = restricted(self.attack, evidence)
         fitted, spent = self._fitted(allowed)

@@ -72,7 +72,7 @@ def _count(scene: Scene, attack: InversionAttack[Any], store: Store, fits: set[s
             if not isinstance(one, GradientEvidence):
                 seen = replace(cast(ClassEvidence, one), oracle=target.untrained(scene.known.box))
             try:
-                if why_not(attack, seen):
+                if why_not(attack, cast(Any, seen)):
                     continue
                 needed = [Timed(fit) for fit in attack.fits(restricted(attack, seen))]
             except NotApplicable:

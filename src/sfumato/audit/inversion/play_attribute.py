@@ -206,7 +206,10 @@ def _result(
         units=np.stack([scene.population.unit_of[players.asked] for players in one.players]),
     )
     measures = attribute_measures(found, scene.settings)
-    return result_of(scene, attack, done, measures, variant=one.variant, knowledge=[_told(scene, one.players)])
+    baseline = next((m.control.value for m in measures if m.name == "attribute_accuracy" and m.control), None)
+    bounds = scene.bounds("attribute", baseline, "attribute_accuracy")
+    told = [_told(scene, one.players)]
+    return result_of(scene, attack, done, measures, variant=one.variant, knowledge=told, bounds=bounds)
 
 
 def _baseline(scene: Scene, evidence: AttributeEvidence) -> Ints:

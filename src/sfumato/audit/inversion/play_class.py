@@ -38,7 +38,8 @@ def play_class(scene: Scene, attack: InversionAttack[ClassEvidence], judge: Call
     guesses = ClassGuesses(done.records, asked, scene.trained)
     measures = class_measures(guesses, scene.population, judge(), scene.settings)
     rows = _rows(scene, attack.method, done, asked) if scene.inversion.gallery else []
-    return Outcome([result_of(scene, attack, done, measures)], rows=rows)
+    bounds = scene.bounds("class", 1 / scene.population.classes, "evaluator_accuracy_1")
+    return Outcome([result_of(scene, attack, done, measures, bounds=bounds)], rows=rows)
 
 
 def class_evidence(scene: Scene, attack: InversionAttack[ClassEvidence]) -> list[ClassEvidence]:

@@ -124,8 +124,12 @@ def _rounds(scene: Scene, kind: Batches, target: int) -> GradientRounds:
 def _result(
     scene: Scene, attack: InversionAttack[GradientEvidence], one: RoundsAsked, done: Answered
 ) -> InversionResult:
-    measures = gradient_measures(guesses_of(one.rounds, done), scene.settings)
-    return result_of(scene, attack, done, measures, variant=one.batches.variant, note=FIRST_STEP)
+    guesses = guesses_of(one.rounds, done)
+    measures = gradient_measures(guesses, scene.settings)
+    blind = next((m.attacked.at for m in measures if m.name == "identified"), None)
+    prior = None if blind is None else min(1.0, blind * guesses.truth.shape[1])  # the best of b guesses is assigned
+    bounds = scene.bounds("gradient", prior, "identified")
+    return result_of(scene, attack, done, measures, variant=one.batches.variant, bounds=bounds, note=FIRST_STEP)
 
 
 def _rows(scene: Scene, attack: str, one: RoundsAsked, done: Answered) -> list[GalleryRow]:

@@ -35,7 +35,8 @@ def play_label(scene: Scene, attack: InversionAttack[LabelEvidence]) -> Outcome:
         units=np.tile(population.unit_of[rows], targets),
         classes=population.classes,
     )
-    return Outcome([result_of(scene, attack, done, label_measures(guesses, scene.settings))])
+    bounds = scene.bounds("label", 1 / max(1, population.classes - 1), "planted_label")
+    return Outcome([result_of(scene, attack, done, label_measures(guesses, scene.settings), bounds=bounds)])
 
 
 def rows_asked(scene: Scene) -> Rows:

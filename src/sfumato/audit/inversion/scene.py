@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.attacks.inversion.base import InversionAttack, Reconstructions
 from sfumato.attacks.inversion.evidence import GradientEvidence
 from sfumato.audit.game import FitRunner
+from sfumato.audit.inversion.bounds import bounds_for
 from sfumato.audit.inversion.caching import AnyEvidence, Found, Reconstruction, reconstructed
 from sfumato.audit.inversion.gallery import GalleryRow
 from sfumato.audit.inversion.settings import InversionSettings
@@ -50,6 +52,7 @@ class Scene:
         set_aside: bool [n], known non-members, which no model was trained on.
         public: records of others that the attacker has, or None.
         known: the range of values.
+        guarantee: of one of its models.
         settings: of the audit.
         run_fit: runs what is to be stored.
         say: is told how far it has come.
@@ -64,6 +67,7 @@ class Scene:
     set_aside: Bools
     public: Population | None
     known: KnownBox
+    guarantee: Guarantee | NoGuarantee
     settings: AuditSettings
     run_fit: FitRunner
     say: Say
@@ -74,6 +78,12 @@ class Scene:
         if self.settings.inversion is None:
             raise SfumatoError("Expected settings of inversion, got none.")
         return self.settings.inversion
+
+    def bounds(self, game: Game, prior: float | None, measured: str) -> list[ReconstructionBound]:
+        """What the guarantee permits beside a measure; nothing where the prior could not be measured, or is 0."""
+        if not prior or not 0 < prior <= 1:
+            return []
+        return bounds_for(game, self.guarantee, self.population, prior, measured)
 
     def seed(self, attack: InversionAttack[Any], target: int, *names: str | int) -> int:
         """Root of an attack's random streams on one model."""

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.accounting.guarantee import Guarantee, NoGuarantee, guarantee
+from sfumato.accounting.history import History
 from sfumato.attacks.inversion.base import InversionAttack
 from sfumato.audit.executing import fit_runner
+from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.evaluator import evaluator_preset
 from sfumato.audit.inversion.gallery import Gallery, GalleryRow
 from sfumato.audit.inversion.judge import Judge, judge_for
@@ -21,7 +24,7 @@ from sfumato.audit.inversion.play_label import play_label
 from sfumato.audit.inversion.scene import Outcome, Scene, known_box
 from sfumato.audit.inversion.settings import InversionSettings
 from sfumato.audit.inversion.targets import Target, of_job
-from sfumato.audit.inversion.wording import notices, unit_is_class
+from sfumato.audit.inversion.wording import notices
 from sfumato.audit.inverted import InversionDesign, InversionResult
 from sfumato.audit.record import Notice, NotRun, Subject
 from sfumato.audit.settings import AuditSettings
@@ -34,6 +37,8 @@ from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import Store
 from sfumato.training.recipe import AnyRecipe
 from sfumato.types import Bools
+
+UNTRAINED = guarantee(History())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +88,14 @@ class Suspect:
         recipe: how its models were trained.
         targets: the models.
         trained: bool [targets, n], the records that each was trained on.
+        guarantee: of one of the models.
     """
 
     name: str
     recipe: AnyRecipe
     targets: tuple[Target, ...]
     trained: Bools
+    guarantee: Guarantee | NoGuarantee
 
 
 def check(
@@ -129,12 +136,15 @@ def suspects(
     settings: InversionSettings,
     store: Store,
     say: Callable[[str], None],
+    guarantees: Sequence[Guarantee | NoGuarantee] = (),
 ) -> list[Suspect]:
-    """The first models of each recipe, in complementary pairs."""
+    """The first models of each recipe, in complementary pairs; without guarantees before anything is trained."""
     trained = membership.of_records(population)[: settings.targets]
     return [
-        Suspect(recipe.name, recipe, tuple(of_job(job, store, say) for job in mine[: settings.targets]), trained)
-        for recipe, mine in zip(recipes, jobs, strict=True)
+        Suspect(
+            recipe.name, recipe, tuple(of_job(job, store, say) for job in mine[: settings.targets]), trained, formal
+        )
+        for recipe, mine, formal in zip(recipes, jobs, guarantees or [UNTRAINED] * len(recipes), strict=True)
     ]
 
 
@@ -146,6 +156,7 @@ def invert_recipes(
     membership: Membership,
     settings: AuditSettings,
     place: Workplace,
+    guarantees: Sequence[Guarantee | NoGuarantee],
 ) -> Inverted:
     """Invert models of every recipe; nothing where the settings ask for no inversion.
 
@@ -157,11 +168,12 @@ def invert_recipes(
         membership: who was in which training set.
         settings: of the audit.
         place: see `Workplace`.
+        guarantees: of one model of each recipe.
     """
     if settings.inversion is None:
         return Inverted()
     said: list[str] = []
-    found = suspects(recipes, jobs, population, membership, settings.inversion, place.store, said.append)
+    found = suspects(recipes, jobs, population, membership, settings.inversion, place.store, said.append, guarantees)
     done = invert(population, public, found, membership, settings, place)
     return replace(done, notices=[*done.notices, *(Notice(severity="negligible", text=text) for text in said)])
 
@@ -237,6 +249,7 @@ def scene_of(
         set_aside=population.rows_of(membership.public),
         public=public,
         known=known_box(population, public),
+        guarantee=one.guarantee,
         settings=settings,
         run_fit=fit_runner(place.store),
         say=lambda text: place.on_event(Attacking(text)),

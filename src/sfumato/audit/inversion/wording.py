@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sfumato.attacks.inversion.base import InversionAttack
+from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.headline import inversion_headline
 from sfumato.audit.inverted import InversionResult, Measure
 from sfumato.audit.record import Notice, Subject
@@ -107,12 +108,6 @@ def notices(
         text = "Reconstructions of published attacks, not the published attacks themselves: " + "; ".join(rebuilt)
         found.append(Notice(severity="theoretical", text=text))
     return found
-
-
-def unit_is_class(population: Population) -> bool:
-    """Whether each unit has records of one class only, and each class records of one unit only."""
-    pairs = np.unique(np.stack([population.unit_of, population.label_array]), axis=1)
-    return pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
 
 
 def left_untested(subjects: Sequence[Subject]) -> str:
