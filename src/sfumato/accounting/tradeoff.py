@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sfumato.accounting.guarantee import Guarantee
 
 _LINES = 3000
+_CERTAIN = 1 - 1e-6
 _RESOLVED = 1e-9  # false-positive rates from here on are bounded tightly
 
 
@@ -56,6 +57,8 @@ def tpr_bound(of: Guarantee | Sequence[Mechanism], fprs: npt.ArrayLike, group_si
     epsilons, deltas = lines(PLD().composed(running, _RESOLVED))
     for _ in range(group_size):
         rates = least(rates, epsilons, deltas)
+        if np.all(rates >= _CERTAIN):  # further changes only add to it
+            return np.ones_like(rates)
     return rates
 
 
