@@ -79,9 +79,9 @@ def oracle_for(network, shape, classes, box=None, *, seed=0, name="a model for t
     return oracle_of(network, Undefended(), shape, classes, box, seed=seed, name=name)
 
 
-def class_evidence(network=None, *, labels=tuple(range(CLASSES)), public=None, seed=0):
+def class_evidence(network=None, *, labels=tuple(range(CLASSES)), public=None, seed=0, name="digits"):
     """All classes of a network that was fitted to private digits."""
-    oracle = oracle_for(digits_network() if network is None else network, SHAPE, CLASSES, seed=seed)
+    oracle = oracle_for(digits_network() if network is None else network, SHAPE, CLASSES, seed=seed, name=name)
     public = public_digits() if public is None else public
     return ClassEvidence(oracle, np.array(labels, dtype=np.int64), public, seed)
 

@@ -119,7 +119,7 @@ def minimise(
     optimizer: torch.optim.Optimizer,
     loss: Callable[[], torch.Tensor],
     steps: int,
-    after: Callable[[], None] = lambda: None,
+    after: Callable[[], object] = lambda: None,
 ) -> None:
     """Move `parameters` in place. No gradient is left in a network.
 

@@ -82,8 +82,8 @@ def descend(slopes: Slopes, start: torch.Tensor, process: Move, descent: Descent
         descent: how far.
     """
     x, best = start.clone(), start.clone()
-    lowest = torch.full((len(x),), torch.inf)
-    last = torch.full((descent.window, len(x)), torch.inf)
+    lowest = torch.full((len(x),), torch.inf, dtype=x.dtype)
+    last = torch.full((descent.window, len(x)), torch.inf, dtype=x.dtype)
     taken, going = torch.zeros(len(x), dtype=torch.int64), torch.arange(len(x))
     for step in range(descent.steps + 1):
         cost, gradient = slopes(x[going], going)
