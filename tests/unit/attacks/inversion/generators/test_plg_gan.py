@@ -51,7 +51,7 @@ def test_the_target_teaches_the_generator_its_classes(digits, evidence):
     given, margins = evidence(digits, network=Brightest()), []
     labels = torch.arange(150) % 3
     for margin in (0.0, 10.0):
-        kind = PlgGan(top=60, latent=8, width=4, steps=15, critic_steps=1, batch=32, lr=4e-3, margin=margin)
+        kind = PlgGan(top=60, latent=8, width=4, steps=25, critic_steps=1, batch=32, lr=4e-3, margin=margin)
         generator = kind.load(kind.fit(given).run(), given)
         x = generator(generator.sample(150, torch.Generator().manual_seed(0)), labels)
         margins.append(max_margin(given.oracle.logits(x), labels).item())
