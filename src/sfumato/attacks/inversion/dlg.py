@@ -71,7 +71,7 @@ class DLG(GradientInversion):
 
     @classmethod
     def example(cls) -> DLG:
-        return cls(iterations=3)
+        return cls(iterations=1)
 
     def reconstruct(self, evidence: GradientEvidence, fitted: Sequence[dict[str, Floats]] = ()) -> Reconstructions:
         network = copy_of(evidence, torch.float64)

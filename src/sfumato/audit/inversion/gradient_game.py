@@ -96,10 +96,7 @@ def gradient_rounds(
     """
     one_of("level", level, LEVELS)
     at_least("steps", steps, 1)
-    maker = step_maker(recipe, trained, population, rows, seed)
-    several = len(population) > population.units
-    if level == "record" and several and maker.plan is not None and maker.plan.max_records_per_unit > 1:
-        raise NotApplicable(f"needs steps on single records, got steps on all records of one {population.unit.name}")
+    maker = _maker(recipe, trained, population, rows, seed, level)
     rounds = drawn_rounds(population, maker.rows, sizes, steps, seed, level)
     updates = tuple(
         _update(maker, population, one, derive(seed, "gradient", "step", place)) for place, one in enumerate(rounds)
@@ -151,6 +148,17 @@ def drawn_rounds(
         )
     parts = np.split(order[: ends[-1]], ends[:-1])
     return [rows[np.isin(thing, part)] for part in parts]
+
+
+def _maker(
+    recipe: AnyRecipe, trained: Trained | None, population: Population, rows: Rows, seed: int, level: str
+) -> StepMaker:
+    """Refuses single records of steps that take all records of a unit together."""
+    maker = step_maker(recipe, trained, population, rows, seed)
+    several = len(population) > population.units
+    if level == "record" and several and maker.plan is not None and maker.plan.max_records_per_unit > 1:
+        raise NotApplicable(f"needs steps on single records, got steps on all records of one {population.unit.name}")
+    return maker
 
 
 def _update(maker: StepMaker, population: Population, one: Rows, seed: int) -> dict[str, torch.Tensor]:
