@@ -85,6 +85,18 @@ class Joined(nn.Module):
         return self.c(torch.cat([self.a(x) + self.b(x), x], dim=1))
 
 
+class Parallel(nn.Module):
+    """Two branches of several layers each, one deeper: the shorter one is no skip connection either."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+        self.b = nn.Sequential(self.a[0], nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.a(x) + self.b(x)
+
+
 class Twice(nn.Module):
     """Attention-like: two sums, one behind the other, the first in place."""
 
@@ -98,7 +110,7 @@ class Twice(nn.Module):
         return self.c(out + self.b(out))
 
 
-@pytest.mark.parametrize("model", [SmallCNN().build(IMAGE, 3), MLP().build((4,), 3), Joined()])
+@pytest.mark.parametrize("model", [SmallCNN().build(IMAGE, 3), MLP().build((4,), 3), Joined(), Parallel()])
 def test_networks_without_skips_are_refused_with_the_reason(model):
     with pytest.raises(UnsupportedModel, match="Expected a network with skip connections"):
         RoLSS().prepare(model)
