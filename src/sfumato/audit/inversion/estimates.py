@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,13 +16,18 @@ from sfumato.audit.statistics.crossed import (
     Spread,
     contrast_influence,
     mean_influence,
+    put_together,
     ratio_influence,
     share_limits,
     spread,
     t_limits,
     unseen,
+    wider,
 )
 from sfumato.types import Bools, Floats, Ints
+
+_OPEN = Limits(None, None)
+Kind = Literal["numbers", "shares", "paired shares"]  # paired: of the same records, and nearly always alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +63,22 @@ class Answers:
         value, seen = float(kept.values.mean()), kept.spread(mean_influence(kept.values))
         return self._finding(name, value, _cut(t_limits(value, seen, self.confidence), low), seen, "t interval", **more)
 
-    def difference(self, name: str, attacked: Floats, control: Floats, *, shares: bool) -> Finding:
+    def difference(self, name: str, attacked: Floats, control: Floats, kind: Kind) -> Finding:
         """Mean of attacked - control, both [targets, q]; NaN in either is left out."""
         kept = _Kept.of(attacked - control, self)
         if not len(kept.values):
             return self.nothing(name, "Nothing could be compared.")
-        return self._contrast(
-            name, float(kept.values.mean()), kept.spread(mean_influence(kept.values)), 1.0 if shares else np.inf
-        )
+        value, seen = float(kept.values.mean()), kept.spread(mean_influence(kept.values))
+        if kind == "numbers":
+            return self._contrast(name, value, seen, np.inf)
+        if kind == "paired shares":
+            return self._contrast(name, value, seen, 1.0)
+        both = np.isfinite(attacked - control)
+        own, other = (_Kept.of(np.where(both, one, np.nan), self) for one in (attacked, control))
+        spread_of_other = other.spread(mean_influence(other.values))
+        of_other = _cut(t_limits(float(other.values.mean()), spread_of_other, self.confidence), 0.0, 1.0)
+        shares = (float(own.values.mean()), float(other.values.mean()))
+        return self._contrast(name, value, seen, 1.0, put_together(value, self._limits(own), of_other, shares))
 
     def ratio(self, name: str, part: Floats, whole: Floats) -> Finding:
         """sum(part) / sum(whole), a share; both [targets, q], part at most whole."""
@@ -84,8 +97,12 @@ class Answers:
         first = members[np.isfinite(values)]
         if first.all() or not first.any():
             return self.nothing(name, "There are only members, or only others.")
-        value = float(kept.values[first].mean() - kept.values[~first].mean())
-        return self._contrast(name, value, kept.spread(contrast_influence(kept.values, first)), reach=reach)
+        shares = (float(kept.values[first].mean()), float(kept.values[~first].mean()))
+        value, seen = shares[0] - shares[1], kept.spread(contrast_influence(kept.values, first))
+        if reach > 1:
+            return self._contrast(name, value, seen, reach)
+        apart = put_together(value, self._limits(kept.only(first)), self._limits(kept.only(~first)), shares)
+        return self._contrast(name, value, seen, reach, apart)
 
     def nothing(self, name: str, note: str) -> Finding:
         """A number that the data cannot resolve, and why."""
@@ -93,10 +110,16 @@ class Answers:
             name=name, value=None, low=None, high=None, resolvable=False, note=note, confidence=self.confidence
         )
 
-    def _contrast(self, name: str, value: float, seen: Spread, reach: float) -> Finding:
-        least = unseen(seen.clusters, self.confidence) if np.isfinite(reach) else 0.0
-        limits = _cut(t_limits(value, seen, self.confidence, least), -reach, reach)
-        return self._finding(name, value, limits, seen, "t interval")
+    def _limits(self, kept: _Kept) -> Limits:
+        """Of a share."""
+        seen = kept.spread(mean_influence(kept.values))
+        return share_limits(float(np.clip(kept.values.mean(), 0, 1)), seen, len(kept.values), self.confidence)
+
+    def _contrast(self, name: str, value: float, seen: Spread, reach: float, also: Limits = _OPEN) -> Finding:
+        least = unseen(seen.clusters, self.confidence) if np.isfinite(reach) and also.low is None else 0.0
+        limits = _cut(wider(t_limits(value, seen, self.confidence, least), also), -reach, reach)
+        how = "t interval" if also.low is None else "t interval, or limits of both shares put together where wider"
+        return self._finding(name, value, limits, seen, how)
 
     def _finding(
         self, name: str, value: float, limits: Limits, seen: Spread, method: str, **more: float | str
@@ -126,6 +149,9 @@ class _Kept(NamedTuple):
     def of(cls, values: Floats, answers: Answers) -> _Kept:
         finite = np.isfinite(values)
         return cls(values[finite].astype(np.float64), answers.pairs[finite], answers.clusters[finite])
+
+    def only(self, chosen: Bools) -> _Kept:
+        return _Kept(self.values[chosen], self.pairs[chosen], self.clusters[chosen])
 
     def spread(self, influence: Floats) -> Spread:
         return spread(influence, self.pairs, self.clusters)

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from sfumato.types import Floats
 
 SIDE = 16
-FLAT = 1e-6  # norm below which a picture has no contrast
+FLAT = 1e-4  # norm below which a picture has no contrast
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def attribute_accuracy(guesses: AttributeGuesses, answers: Answers) -> Measure:
         more="higher",
         attacked=_counted(answers.share(name, attacked), guesses),
         control=_counted(answers.share(f"{name}_control", control), guesses),
-        difference=answers.difference(f"{name}_difference", attacked, control, shares=True),
+        difference=answers.difference(f"{name}_difference", attacked, control, "paired shares"),
         control_is=_BASELINE,
     )
 

@@ -22,7 +22,7 @@ from sfumato.seeding import stream
 from sfumato.types import Bools, Floats, Rows
 
 OTHERS = 10  # classes that a guess is compared with, at most
-DISPUTES = 500  # held-out records on which the second opinion itself is tried, at most
+DISPUTES = 200  # held-out records on which the second opinion itself is tried, at most
 _UNSEEN = "No class has both records that the target was trained on and others: units and classes coincide."
 _ALONE = "One class was asked about, so there is no other to compare with."
 
@@ -77,7 +77,7 @@ def evaluator_accuracy(seen: Seen, best: int) -> Measure:
         more="higher",
         attacked=attacked,
         control=seen.answers.share(f"{name}_control", other, at=best / classes),
-        difference=seen.answers.difference(f"{name}_difference", own, other, shares=True),
+        difference=seen.answers.difference(f"{name}_difference", own, other, "shares"),
         control_is="How often the same guess is taken for another class that was asked about.",
     )
 
@@ -143,18 +143,18 @@ def class_distance(seen: Seen) -> Measure:
         more="lower",
         attacked=seen.answers.mean(name, attacked, low=0.0),
         control=seen.answers.mean(f"{name}_control", control, low=0.0),
-        difference=seen.answers.difference(f"{name}_difference", control, attacked, shares=False),
+        difference=seen.answers.difference(f"{name}_difference", control, attacked, "numbers"),
         control_is="From the same guess to as many records of another class that was asked about.",
     )
 
 
 def _class_distances(seen: Seen, target: int, question: int, others: np.ndarray) -> Floats:
     """[2]: mean over guesses and over other classes of the distance to the own class, and to the other one."""
-    features, label = seen.features[target, question], int(seen.guesses.labels[target, question])
-    own = squared_distances(features, seen.judge.record_features[seen.rows_of(label)])
+    everywhere = squared_distances(seen.features[target, question], seen.judge.record_features)
+    own = everywhere[:, seen.rows_of(int(seen.guesses.labels[target, question]))]
     pairs = []
     for other in others:
-        away = squared_distances(features, seen.judge.record_features[seen.rows_of(int(other))])
+        away = everywhere[:, seen.rows_of(int(other))]
         count = min(own.shape[1], away.shape[1])
         if count:
             pairs.append([nearest_of_some(own, count).mean(), nearest_of_some(away, count).mean()])
@@ -179,7 +179,7 @@ def record_distance(seen: Seen) -> Measure:
         more="lower",
         attacked=seen.answers.mean(name, attacked, low=0.0),
         control=seen.answers.mean(f"{name}_control", control, low=0.0),
-        difference=seen.answers.difference(f"{name}_difference", control, attacked, shares=False),
+        difference=seen.answers.difference(f"{name}_difference", control, attacked, "numbers"),
         control_is=f"As many records of the class that the model never saw; looks are {seen.judge.looks.described}.",
     )
 

@@ -152,7 +152,7 @@ def _error(answers: Answers, own: Floats, other: Floats) -> Measure:
         more="lower",
         attacked=answers.mean("mse", own[None], low=0.0),
         control=answers.mean("mse_control", other[None], low=0.0),
-        difference=answers.difference("mse_difference", other[None], own[None], shares=False),
+        difference=answers.difference("mse_difference", other[None], own[None], "numbers"),
         control_is=_CONTROL,
     )
 
@@ -166,7 +166,7 @@ def _decibels(answers: Answers, own: Floats, other: Floats, picture: bool) -> Me
         more="higher",
         attacked=answers.mean("psnr", own[None]),
         control=answers.mean("psnr_control", other[None]),
-        difference=answers.difference("psnr_difference", own[None], other[None], shares=False),
+        difference=answers.difference("psnr_difference", own[None], other[None], "numbers"),
         control_is=_CONTROL,
     )
 
@@ -185,7 +185,7 @@ def _identified(answers: Answers, own: Floats, other: Floats) -> Measure:
         control=answers.share("identified_control", controls, at=prior)
         if np.isfinite(controls).any()
         else answers.nothing("identified_control", _FEW),
-        difference=answers.difference("identified_difference", shares, controls, shares=True),
+        difference=answers.difference("identified_difference", shares, controls, "shares"),
         control_is=_CONTROL,
     )
 
@@ -218,7 +218,7 @@ def labels_recovered(guesses: GradientGuesses, answers: Answers) -> Measure:
         more="higher",
         attacked=attacked,
         control=answers.share(f"{name}_control", other[None]),
-        difference=answers.difference(f"{name}_difference", own[None], other[None], shares=True),
+        difference=answers.difference(f"{name}_difference", own[None], other[None], "shares"),
         control_is="The classes recovered from one step beside the batches of the other steps.",
     )
 

@@ -37,7 +37,7 @@ def knowledge_accuracy(seen: Seen) -> Measure:
         more="higher",
         attacked=seen.answers.share(name, own),
         control=seen.answers.share(f"{name}_control", dealt, at=1 / labels.shape[1]),
-        difference=seen.answers.difference(f"{name}_difference", own, dealt, shares=True),
+        difference=seen.answers.difference(f"{name}_difference", own, dealt, "shares"),
         control_is="The same, trained on the same guesses under labels that were dealt out anew.",
     )
 

@@ -7,6 +7,8 @@ closed form keeps its level with a handful of clusters, where percentiles of a b
 `FEWEST_PAIRS` pairs cannot show how targets differ: then the interval speaks of these targets only.
 
 - Means and contrasts: Student's t with Satterthwaite's degrees of freedom.
+- Contrasts of shares: the wider end of that and of the limits of either share, put together (`put_together`): where few
+  or no hits were seen, the variance that was seen is too small.
 - Shares: exact binomial limits at the number of independent trials that would have the same variance, with the same
   degrees of freedom (Korn and Graubard 1998, Survey Methodology 24, 193-201); at 0 and 1, where no variance is seen, at
   the number of clusters.
@@ -104,6 +106,30 @@ def t_limits(value: float, seen: Spread, confidence: float, least: float = 0.0) 
     tail = (1 - checked_confidence(confidence)) / 2
     reach = float(-stdtrit(seen.freedom, tail)) * float(np.sqrt(seen.variance)) if seen.variance > 0 else least
     return Limits(value - reach, value + reach)
+
+
+def put_together(value: float, first: Limits, other: Limits, shares: tuple[float, float]) -> Limits:
+    """Limits of a difference from those of its two shares, taken as independent (Newcombe 1998, method 10).
+
+    Args:
+        value: first share less the other.
+        first: limits of the first share.
+        other: limits of the other.
+        shares: both, in that order.
+    """
+    if first.low is None or first.high is None or other.low is None or other.high is None:
+        return Limits(None, None)
+    a, b = shares
+    return Limits(
+        value - float(np.hypot(a - first.low, other.high - b)), value + float(np.hypot(first.high - a, b - other.low))
+    )
+
+
+def wider(one: Limits, other: Limits) -> Limits:
+    """The lower of the low ends and the higher of the high ones; those of either where the other has none."""
+    lows = [limits.low for limits in (one, other) if limits.low is not None]
+    highs = [limits.high for limits in (one, other) if limits.high is not None]
+    return Limits(min(lows, default=None), max(highs, default=None))
 
 
 def unseen(clusters: int, confidence: float) -> float:

@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from sfumato.errors import UsageError
 from sfumato.types import Floats, Ints
 
-CHUNK = 1024  # rows of a distance matrix at a time
+ENTRIES = 2**22  # of a distance matrix at a time: 32 MiB
 
 
 class Nearest(NamedTuple):
@@ -37,9 +37,10 @@ def squared_distances(x: Floats, y: Floats) -> Floats:
     return np.maximum(squares - 2 * left @ right.T, 0.0)
 
 
-def nearest(x: Floats, y: Floats, chunk: int = CHUNK) -> Nearest:
+def nearest(x: Floats, y: Floats, chunk: int | None = None) -> Nearest:
     """For each row of x [n, d] the nearest row of y [m, d], m at least 1."""
     _some("points to be near to", len(y))
+    chunk = chunk or max(1, ENTRIES // len(y))
     distance, which = np.empty(len(x)), np.empty(len(x), np.int64)
     for first in range(0, len(x), chunk):
         part = squared_distances(x[first : first + chunk], y)
@@ -48,7 +49,7 @@ def nearest(x: Floats, y: Floats, chunk: int = CHUNK) -> Nearest:
     return Nearest(distance, which)
 
 
-def neighbour_radii(x: Floats, neighbours: int, chunk: int = CHUNK) -> Floats:
+def neighbour_radii(x: Floats, neighbours: int, chunk: int | None = None) -> Floats:
     """float64 [n]: squared distance of each row of x [n, d] to its `neighbours`-th nearest other row.
 
     Raises:
@@ -59,7 +60,7 @@ def neighbour_radii(x: Floats, neighbours: int, chunk: int = CHUNK) -> Floats:
             f"Expected more points than neighbours, and a neighbour at least, got {len(x)} and {neighbours}.",
             remedy="Ask for fewer neighbours.",
         )
-    radii = np.empty(len(x))
+    chunk, radii = chunk or max(1, ENTRIES // len(x)), np.empty(len(x))
     for first in range(0, len(x), chunk):
         part = squared_distances(x[first : first + chunk], x)
         part[np.arange(len(part)), first + np.arange(len(part))] = np.inf
@@ -76,6 +77,8 @@ def nearest_of_some(distances: Floats, count: int) -> Floats:
     _some("distances", n)
     if not 1 <= count <= n:
         raise UsageError(f"Expected a count from 1 to {n}, got {count}.", remedy="Take no more than there are.")
+    if count == n:
+        return distances.min(axis=-1)
     rank = np.arange(n - count + 1)
     share = np.cumprod(np.append(count / n, (n - rank[:-1] - count) / (n - rank[:-1] - 1)))
     return np.sort(distances, axis=-1)[..., : n - count + 1] @ share

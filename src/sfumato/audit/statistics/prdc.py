@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfumato.audit.statistics.nearest import CHUNK, neighbour_radii, squared_distances
+from sfumato.audit.statistics.nearest import neighbour_radii, squared_distances
 from sfumato.types import Floats
 
 NEIGHBOURS = 3
+CHUNK = 1024  # real samples at a time
 
 
 class PRDC(NamedTuple):
