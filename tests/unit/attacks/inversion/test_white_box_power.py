@@ -1,4 +1,4 @@
-"""Power with the attacks' own kinds of generators: private digits 5 to 9, public digits 0 to 4, a model without defence."""
+"""Power with the attacks' own kinds of generators: digits 5 to 9 are private, 0 to 4 public; there is no defence."""
 
 from dataclasses import replace
 
