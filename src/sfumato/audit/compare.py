@@ -12,7 +12,7 @@ from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.branches import branch_notices
-from sfumato.audit.citations import citations, methods
+from sfumato.audit.citations import citations, sources
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.exposure import rates_of_units, vulnerability
 from sfumato.audit.findings import one_run_bounds
@@ -156,7 +156,7 @@ def compare(
         checks=checks,
         notices=[*alarms(subjects), *known, *_notices(membership, settings, subjects)],
         not_tested=untested(subjects),
-        citations=citations(methods(settings), [recipe.defence for recipe in recipes]),
+        citations=citations(sources(settings), [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
     arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sfumato.audit.alarm import alarm_checks, alarms
-from sfumato.audit.citations import citations, methods
+from sfumato.audit.citations import citations, sources
 from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of, untested
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
@@ -119,7 +119,7 @@ def audit_release(
         checks=checks,
         notices=[*alarms([subject]), *said(done), *_notices(release, membership, subject), *inverted.notices],
         not_tested=untested([subject]),
-        citations=citations(methods(settings), [release.recipe.defence]),
+        citations=citations(sources(settings), [release.recipe.defence]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
     arrays = {f"{release.name}/{name}": array for name, array in tried.arrays.items()}

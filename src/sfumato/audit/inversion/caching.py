@@ -19,6 +19,8 @@ import numpy as np
 from sfumato.attacks.fits import Fit
 from sfumato.attacks.inversion.base import InversionAttack, Reconstructions, why_not
 from sfumato.attacks.inversion.evidence import AttributeEvidence, ClassEvidence, GradientEvidence, LabelEvidence
+from sfumato.attacks.inversion.generators.base import GeneratorKind
+from sfumato.attacks.inversion.generators.catalogue import prior_named
 from sfumato.audit.game import FitRunner
 from sfumato.canonical import array_digest, content_hash
 from sfumato.errors import NotApplicable
@@ -96,6 +98,7 @@ class Reconstruction(Fit):
                 "box": _named(_box(self.evidence)),
                 "source": inversion_source(),
                 "own": foreign_sources(self.attack),
+                "prior": _prior_of_the_user(self.attack),
             }
         )
 
@@ -166,6 +169,12 @@ def inversion_source() -> str:
         found = path.parent.rglob("*.py") if path.name == "__init__.py" else [path]
         files |= {f"{name}/{one.relative_to(path.parent)}": one for one in found}
     return source_digest(files)
+
+
+def _prior_of_the_user(attack: InversionAttack[Any]) -> GeneratorKind | None:
+    """A generator from the user's file, which carries the content of that file; None for any other."""
+    named = getattr(attack, "prior", "")
+    return prior_named(named) if ":" in named else None
 
 
 def _box(evidence: AnyEvidence) -> Box:

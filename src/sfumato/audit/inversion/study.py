@@ -139,12 +139,11 @@ def suspects(
     guarantees: Sequence[Guarantee | NoGuarantee] = (),
 ) -> list[Suspect]:
     """The first models of each recipe, in complementary pairs; without guarantees before anything is trained."""
-    trained = membership.of_records(population)[: settings.targets]
+    trained, formal = membership.of_records(population)[: settings.targets], guarantees or [UNTRAINED] * len(recipes)
+    targets = [tuple(of_job(job, store, say) for job in mine[: settings.targets]) for mine in jobs]
     return [
-        Suspect(
-            recipe.name, recipe, tuple(of_job(job, store, say) for job in mine[: settings.targets]), trained, formal
-        )
-        for recipe, mine, formal in zip(recipes, jobs, guarantees or [UNTRAINED] * len(recipes), strict=True)
+        Suspect(recipe.name, recipe, its, trained, one)
+        for recipe, its, one in zip(recipes, targets, formal, strict=True)
     ]
 
 
