@@ -98,7 +98,7 @@ def notes(name: str) -> list[str]:
         return []
     head = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
     text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in head[1:])
-    return [line for line in text.splitlines() if not line.startswith(("- Repeat with", "- Make the encoder"))]
+    return [line for line in text.splitlines() if not line.startswith(("- Repeat with", "- Make the features"))]
 
 
 def answers(record: AuditRecord) -> list[str]:
