@@ -106,9 +106,10 @@ class KedGan(FromTarget):
     name: ClassVar[str] = "ked-gan"
     reference: ClassVar[str] = "chen2021knowledge"
     bibtex: ClassVar[str] = """@inproceedings{chen2021knowledge,
-  author = {Chen, Si and Kahla, Mostafa and Jia, Ruoxi and Qi, Guo-Jun},
   title = {Knowledge-Enriched Distributional Model Inversion Attacks},
+  author = {Chen, Si and Kahla, Mostafa and Jia, Ruoxi and Qi, Guo-Jun},
   booktitle = {IEEE/CVF International Conference on Computer Vision},
+  note = {arXiv:2010.04092},
   year = {2021}
 }"""
     summary: ClassVar[str] = "A GAN of the public pictures that learns from the target's scores on them."

@@ -100,9 +100,10 @@ class PlgGan(FromTarget):
     name: ClassVar[str] = "plg-gan"
     reference: ClassVar[str] = "yuan2023pseudo"
     bibtex: ClassVar[str] = """@inproceedings{yuan2023pseudo,
-  author = {Yuan, Xiaojian and Chen, Kejiang and Zhang, Jie and Zhang, Weiming and Yu, Nenghai and Zhang, Yang},
   title = {Pseudo Label-Guided Model Inversion Attack via Conditional Generative Adversarial Network},
+  author = {Yuan, Xiaojian and Chen, Kejiang and Zhang, Jie and Zhang, Weiming and Yu, Nenghai and Zhang, Yang},
   booktitle = {AAAI Conference on Artificial Intelligence},
+  note = {arXiv:2302.09814},
   year = {2023}
 }"""
     summary: ClassVar[str] = "A conditional GAN of public pictures, labelled and guided by the target."
@@ -113,7 +114,7 @@ class PlgGan(FromTarget):
     steps: int = 400
     critic_steps: int = 2
     batch: int = 64
-    lr: float = 2e-4
+    lr: float = 2e-3
     margin: float = 0.2
     mirror: float = 0.5
     seed: int = 0

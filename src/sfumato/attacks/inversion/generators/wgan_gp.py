@@ -88,9 +88,10 @@ class WganGp(FromPublic):
     name: ClassVar[str] = "wgan-gp"
     reference: ClassVar[str] = "zhang2020secret"
     bibtex: ClassVar[str] = """@inproceedings{zhang2020secret,
-  author = {Zhang, Yuheng and Jia, Ruoxi and Pei, Hengzhi and Wang, Wenxiao and Li, Bo and Song, Dawn},
   title = {The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural Networks},
+  author = {Zhang, Yuheng and Jia, Ruoxi and Pei, Hengzhi and Wang, Wenxiao and Li, Bo and Song, Dawn},
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  note = {arXiv:1911.07135},
   year = {2020}
 }"""
     summary: ClassVar[str] = "A Wasserstein GAN of the public pictures; its critic judges how real a picture looks."
