@@ -32,7 +32,6 @@ from sfumato.accounting.accountants.base import one_relation
 from sfumato.accounting.mechanisms.base import Mechanism
 from sfumato.accounting.tradeoff import tpr_bound
 from sfumato.errors import NotApplicable, UsageError
-from sfumato.seeding import stream
 from sfumato.types import Floats
 from sfumato.validate import at_least, in_range, positive
 
@@ -185,7 +184,7 @@ def _checked(priors: npt.ArrayLike) -> Floats:
 
 def _ratios(noise: float, rate: float, steps: int, samples: int, seed: int, *, present: bool) -> Floats:
     """[samples] log-likelihood ratios, with the unit against without it, of noisy steps."""
-    rng, total = stream(seed, "rero", int(present)), np.zeros(samples)
+    rng, total = np.random.default_rng([seed, int(present)]), np.zeros(samples)
     for _ in range(steps):
         seen = noise * rng.standard_normal(samples)
         if present:

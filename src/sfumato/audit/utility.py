@@ -9,6 +9,7 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import clopper_pearson, mean_interval
 from sfumato.data.canaries import GROUP, NONE
 from sfumato.data.membership import Membership
+from sfumato.data.owners import planted_rows
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable
 from sfumato.targets.answers import Answers
@@ -37,11 +38,13 @@ def _value(name: str, logits: Floats, labels: Ints) -> float:
 
 
 def honest(population: Population) -> Bools:
-    """bool [n]: the records that usefulness is measured on: no canaries but natural ones, which are as they came."""
+    """bool [n]: the records that usefulness is measured on: as they came, so no canaries but natural ones, and none
+    with a planted label.
+    """
+    counted = np.ones(len(population), dtype=bool)
+    counted[planted_rows(population)] = False
     kinds = population.groups.get(GROUP)
-    if kinds is None:
-        return np.ones(len(population), dtype=bool)
-    return np.isin(np.asarray(kinds).astype(str), [NONE, NATURAL])
+    return counted if kinds is None else counted & np.isin(np.asarray(kinds).astype(str), [NONE, NATURAL])
 
 
 def usefulness(

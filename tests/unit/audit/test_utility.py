@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import beta
 
 from sfumato.audit.utility import honest, per_model, utility, utility_of_draws
-from sfumato.data.population import Population
+from sfumato.data.owners import planted_rows, with_owners
+from sfumato.data.population import Population, Unit
 from sfumato.targets.answers import Answers
 
 
@@ -111,3 +112,12 @@ def test_an_accuracy_on_few_records_or_without_a_network_is_not_measured():
     hidden = Answers(answers.labels, answers.logits, {**answers.scalars, "none-x1-off": {}})
     drift = by_name(utility_of_draws(hidden, outside, 4, 0.95))["accuracy-drift-alone"]
     assert (drift.value, "out of reach" in drift.note) == (None, True)
+
+
+def test_records_with_a_planted_label_do_not_count_for_usefulness():
+    """A right answer on them would count as an error."""
+    rng = np.random.default_rng(0)
+    plain = Population(rng.random((40, 3)).astype(np.float32), Unit("example"), labels=np.arange(40) % 4)
+    dealt = with_owners(plain, 10, 2, 0)
+    assert honest(dealt).sum() == 32
+    assert not honest(dealt)[planted_rows(dealt)].any()
