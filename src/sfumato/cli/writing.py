@@ -135,7 +135,7 @@ def _inverted(record: AuditRecord) -> list[str]:
             apart = "" if one.shown else "; not told apart from the control"
             lines.append(f"Inversion of {subject.name}, {one.level}-level: {with_control(one)} ({one.label}){apart}.")
         lines += [
-            f"{one.attack} on {subject.name}: not run, because it {'; '.join(one.reasons)}."
+            f"{one.attack} on {subject.name}, not run: {'; '.join(one.reasons)}."
             for one in subject.not_run
             if one.attack in inversions()
         ]
