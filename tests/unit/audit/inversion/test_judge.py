@@ -125,6 +125,17 @@ def test_the_accuracy_is_that_on_held_out_records(judged, world):
     assert 0.05 < judge.held_out.mean() < 0.15
 
 
+def test_the_judge_learns_nothing_of_the_records_held_out(judged, world, tmp_path):
+    judge, _, _, settings, others = judged
+    changed = world.population.tensor(np.arange(len(world.population))).numpy().copy()
+    x = changed[:9].copy()
+    changed[judge.held_out] += 1
+    population = replace(world.population, records=changed)
+    again = judge_for(population, others, settings, Store(tmp_path), executor="inline")
+    assert np.array_equal(again.held_out, judge.held_out)
+    assert again.logits(x) == pytest.approx(judge.logits(x), abs=1e-5)
+
+
 def test_the_second_opinion_of_a_private_record_is_its_own_class(judged, world):
     picked = np.arange(5, 11)
     found = judged[0].second_opinion(world.population.tensor(picked).numpy())

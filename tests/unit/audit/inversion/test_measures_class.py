@@ -127,6 +127,18 @@ def test_successes_that_look_like_another_class_are_disputed(world):
     assert found["disputed_successes"].level == "none"
 
 
+def test_only_successes_can_be_disputed(world):
+    """Half of the guesses are records of the class, half of another one, which the evaluator does not fall for."""
+    own = training_records(world)
+
+    def mixed(rng, t, label, r):
+        return np.concatenate([own(rng, t, label, r)[:2], own(rng, t, (label + 1) % CLASSES, r)[:2]])
+
+    found = measured(world, mixed)
+    assert 0.3 < found["evaluator_accuracy_1"].attacked.value < 0.7
+    assert found["disputed_successes"].attacked.value < 0.1
+
+
 def test_the_second_opinion_is_tried_on_records_that_the_evaluator_never_saw(world):
     control = measured(world, training_records(world))["disputed_successes"].control
     rows = np.flatnonzero(world.judge.held_out)

@@ -36,6 +36,14 @@ def test_records_that_were_rebuilt_are_found_in_any_order(world):
         assert found[name].level == "record"
 
 
+def test_whoever_rebuilt_the_batch_identifies_nothing_that_was_not_in_it(world):
+    guesses = played(noise=0.0)
+    alike = replace(guesses, true_labels=guesses.true_labels * 0, other_labels=guesses.other_labels * 0)
+    found = measured(alike, world.settings)["identified"]
+    assert found.attacked.value == 1
+    assert found.control.value == 0  # the true records stand among the others, and each guess is one of them
+
+
 def test_averages_of_a_class_are_near_and_identify_nothing(world):
     """Nearer than any real record is, and no nearer to the batch than to others: the trap of a plain error."""
     guesses = played()
