@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from sfumato.attacks.fits import Fit
 from sfumato.attacks.inversion.base import AttributeInference, Reconstructions
 from sfumato.attacks.inversion.evidence import AttributeEvidence
 from sfumato.attacks.inversion.population_baseline import PopulationFit
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.types import Floats
+from sfumato.types import Floats, Ints
 from sfumato.validate import in_range
 
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
+TINY = 1e-12
 FLOOR = -100.0  # of log-probabilities, so that a score of 0 (rounded, or hidden by a guard) is a number
 
 
@@ -37,14 +40,30 @@ def ranked(values: Floats, weights: Floats, queries: int, facts: dict[str, float
     return Reconstructions(records, np.take_along_axis(weights, order, axis=1), queries, facts=facts)
 
 
-def log_likelihoods(evidence: AttributeEvidence) -> Floats:
-    """float64 [q, v]: the model's log-probability of each record's true class, with each value filled in."""
-    rows = np.arange(len(evidence.records))
-    told = [
-        evidence.oracle.scores(evidence.filled(float(value))).double().numpy()[rows, evidence.labels]
-        for value in evidence.values
-    ]
+def log_likelihoods(evidence: AttributeEvidence, records: Floats, labels: Ints) -> Floats:
+    """float64 [q, v]: the model's log-probability of each record's class with each value in the hidden column.
+
+    Args:
+        evidence: with the oracle, the column and the v values.
+        records: [q, features].
+        labels: int64 [q], the classes.
+    """
+    rows, x = np.arange(len(records)), torch.from_numpy(np.array(records, dtype=np.float32))
+    told = []
+    for value in evidence.values:
+        x[:, evidence.column] = float(value)
+        told.append(evidence.oracle.scores(x).double().numpy()[rows, labels])
     return np.stack(told, axis=1).clip(min=FLOOR)
+
+
+def best_weight(prior: Floats, likelihood: Floats, values: Ints) -> float:
+    """Of `WEIGHTS` the exponent of the likelihood [p, v] with the least log-loss on known values int64 [p].
+
+    The smallest of equal ones: a model that tells nothing of public records leaves the baseline.
+    """
+    rows = np.arange(len(values))
+    losses = [-np.log(posterior(prior, w * likelihood)[rows, values].clip(min=TINY)).mean() for w in WEIGHTS]
+    return WEIGHTS[int(np.argmin(losses))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +72,12 @@ class AttributeInferenceByScores(AttributeInference):
 
     The prior is the honest baseline itself (`population_baseline`), a classifier from the class and all other
     attributes to the hidden one, learned from public records alone. So the attack and the baseline differ by what the
-    model adds, and a model that does not look at the attribute leaves the baseline as it is. That the class has told
-    the baseline something already is not taken off again: where the model knows no more of the class than public
-    records do, the class counts twice, and the attack may then be worse than the baseline.
+    model adds, and a model that does not look at the attribute leaves the baseline as it is. As the class has told the
+    baseline something already, the likelihood gets an exponent: the attacker takes the one that does best on public
+    records, whose values are known and whose baseline was learned without them.
 
     Args:
-        weight: exponent of the likelihood, in [0, 100]; 0 leaves the baseline.
+        weight: exponent of the likelihood, in [0, 100]; 0 leaves the baseline, None takes the best on public records.
     """
 
     name: ClassVar[str] = "attribute-inference"
@@ -67,16 +86,25 @@ class AttributeInferenceByScores(AttributeInference):
     bibtex: ClassVar[str] = LossThreshold.bibtex  # the same paper
     reconstruction: ClassVar[str] = "The prior, and how it is joined with the model's answers, are our choices."
 
-    weight: float = 1.0
+    weight: float | None = None
 
     def __post_init__(self) -> None:
-        in_range("weight", self.weight, 0, 100)
+        if self.weight is not None:
+            in_range("weight", self.weight, 0, 100)
 
     def fits(self, evidence: AttributeEvidence) -> tuple[Fit, ...]:
         return (PopulationFit(evidence=evidence),)
 
     def reconstruct(self, evidence: AttributeEvidence, fitted: Sequence[dict[str, Floats]] = ()) -> Reconstructions:
         before, prior = evidence.oracle.queries, fitted[0]["probabilities"]
-        told = posterior(prior, self.weight * log_likelihoods(evidence))
+        weight = self._chosen(evidence, fitted[0]) if self.weight is None else self.weight
+        told = posterior(prior, weight * log_likelihoods(evidence, evidence.records, evidence.labels))
         changed = float((told.argmax(axis=1) != prior.argmax(axis=1)).mean())
-        return ranked(evidence.values, told, evidence.oracle.queries - before, {"unlike_the_baseline": changed})
+        facts = {"unlike_the_baseline": changed, "weight": weight}
+        return ranked(evidence.values, told, evidence.oracle.queries - before, facts)
+
+    def _chosen(self, evidence: AttributeEvidence, fitted: dict[str, Floats]) -> float:
+        rows = fitted["rows"].astype(np.int64)
+        public, values = evidence.public.tensor(rows).numpy(), np.asarray(evidence.public_values)[rows]
+        likelihood = log_likelihoods(evidence, public, evidence.public.label_array[rows])
+        return best_weight(fitted["held_out"], likelihood, values)

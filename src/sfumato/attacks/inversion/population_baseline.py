@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -17,11 +17,12 @@ from sfumato.attacks.fits import Fit
 from sfumato.attacks.inversion.evidence import AttributeEvidence
 from sfumato.canonical import array_digest
 from sfumato.seeding import derive
-from sfumato.types import Floats, Ints
+from sfumato.types import Floats, Ints, Rows
 
 FOLDS = 3
 FEWEST = 30  # public records below which only shares by class are told
 MOST = 5000  # public records that are learned from
+TESTED = 600  # public records that an attacker tests rules on
 SEED = 0  # of the folds: the same for every attack and target
 
 Rule = Callable[[Floats, Ints, Floats, int], Floats]
@@ -109,7 +110,10 @@ def chosen_rule(seen: Floats, values: Ints, count: int, classes: int) -> str:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PopulationFit(Fit):
-    """The baseline as a job: "probabilities" float64 [q, v] of the values, from public records alone.
+    """The baseline as a job, from public records alone: "probabilities" float64 [q, v] of the values.
+
+    Beside them what an attacker can test a rule on: some public records by position, "rows" float64 [p], and what the
+    baseline says of each when it learned from the others only, "held_out" float64 [p, v].
 
     Args:
         evidence: its oracle is not touched, so that all targets that are asked about the same records share it.
@@ -125,7 +129,51 @@ class PopulationFit(Fit):
         return {"public": e.public.fingerprint, "column": e.column, "classes": e.oracle.classes, **digests}
 
     def run(self) -> dict[str, Floats]:
-        return {"probabilities": baseline_probabilities(self.evidence)}
+        held_out = held_out_probabilities(self.evidence)
+        return {
+            "probabilities": baseline_probabilities(self.evidence),
+            "rows": held_out.rows.astype(np.float64),
+            "held_out": held_out.probabilities,
+        }
+
+
+class HeldOut(NamedTuple):
+    """Positions of some public records int64 [p], and their probabilities [p, v] by a rule that left them out."""
+
+    rows: Rows
+    probabilities: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Public records that are learned from: their positions, features and values."""
+
+    rows: Rows
+    features: Floats
+    values: Ints
+
+
+def _seen(evidence: AttributeEvidence) -> _Seen:
+    public = evidence.public
+    rows = np.arange(min(len(public), MOST))
+    if len(public) > MOST:
+        rows = np.linspace(0, len(public) - 1, MOST).astype(np.int64)
+    x, labels = public.tensor(rows).numpy(), public.label_array[rows]
+    features = known_features(x, labels, evidence.column, evidence.oracle.classes)
+    return _Seen(rows, features, np.asarray(evidence.public_values)[rows])
+
+
+def held_out_probabilities(evidence: AttributeEvidence) -> HeldOut:
+    """Of at most `TESTED` public records, by folds; shares by class where there are too few to choose a rule."""
+    seen, count, classes = _seen(evidence), len(evidence.values), evidence.oracle.classes
+    rule = rules(classes)[chosen_rule(seen.features, seen.values, count, classes)]
+    told = np.zeros((len(seen.rows), count))
+    folds = KFold(min(FOLDS, len(seen.rows)), shuffle=True, random_state=derive(SEED, "held out") % 2**32)
+    for fit, left in folds.split(seen.features):
+        told[left] = rule(seen.features[fit], seen.values[fit], seen.features[left], count)
+    told = told / told.sum(axis=1, keepdims=True)
+    kept = np.linspace(0, len(seen.rows) - 1, min(TESTED, len(seen.rows))).astype(np.int64)
+    return HeldOut(seen.rows[kept], told[kept])
 
 
 def baseline_probabilities(evidence: AttributeEvidence) -> Floats:
@@ -133,15 +181,11 @@ def baseline_probabilities(evidence: AttributeEvidence) -> Floats:
 
     Shares by class, logistic regression or boosted trees, whichever tells held-out public records best.
     """
-    public, classes = evidence.public, evidence.oracle.classes
-    rows = np.arange(min(len(public), MOST))
-    if len(public) > MOST:
-        rows = np.linspace(0, len(public) - 1, MOST).astype(np.int64)
-    x, values = public.tensor(rows).numpy(), np.asarray(evidence.public_values)[rows]
-    seen = known_features(x, public.label_array[rows], evidence.column, classes)
+    seen, classes = _seen(evidence), evidence.oracle.classes
     asked = known_features(evidence.records, evidence.labels, evidence.column, classes)
     count = len(evidence.values)
-    told = rules(classes)[chosen_rule(seen, values, count, classes)](seen, values, asked, count)
+    rule = rules(classes)[chosen_rule(seen.features, seen.values, count, classes)]
+    told = rule(seen.features, seen.values, asked, count)
     return told / told.sum(axis=1, keepdims=True)
 
 

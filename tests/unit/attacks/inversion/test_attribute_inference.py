@@ -7,6 +7,7 @@ import torch
 from sfumato.attacks.inversion.attribute_inference import (
     FLOOR,
     AttributeInferenceByScores,
+    best_weight,
     log_likelihoods,
     posterior,
     ranked,
@@ -78,7 +79,8 @@ def test_an_exact_model_gives_the_attribute_away_which_public_records_do_not():
     found = infer(given)
     assert (found.records[:, 0, 0] == truth).all()
     assert abs((baseline_guesses(given) == truth).mean() - 0.5) < 0.15
-    assert found.queries == given.oracle.queries == 2 * 200
+    assert found.queries == given.oracle.queries == 2 * (200 + 150)  # public records test the exponent
+    assert found.facts["weight"] > 0
     assert found.records.shape == (200, 2, 1)
     assert (found.confidence[:, 0] > 0.99).all()
     assert 0.3 < found.facts["unlike_the_baseline"] < 0.7
@@ -99,7 +101,7 @@ def test_a_weight_of_0_leaves_the_baseline():
 
 def test_likelihoods_are_those_of_the_true_class_with_each_value_filled_in():
     given, truth = evidence(n=6)
-    told = log_likelihoods(given)
+    told = log_likelihoods(given, given.records, given.labels)
     right = truth.astype(int)
     np.testing.assert_allclose(told[np.arange(6), right], 0, atol=1e-6)
     np.testing.assert_allclose(told[np.arange(6), 1 - right], -20, atol=1e-4)
@@ -107,8 +109,17 @@ def test_likelihoods_are_those_of_the_true_class_with_each_value_filled_in():
 
 def test_a_score_of_nothing_is_a_number():
     given, truth = evidence(lambda x: torch.where(parity(x) > 0, 0.0, -torch.inf))
-    assert log_likelihoods(given).min() == FLOOR
+    assert log_likelihoods(given, given.records, given.labels).min() == FLOOR
     assert (infer(given).records[:, 0, 0] == truth).all()
+
+
+def test_a_model_that_knows_only_what_the_baseline_knows_is_not_counted_twice():
+    """The class says all there is of the value: an exact likelihood on top would make the attacker too sure."""
+    rng = np.random.default_rng(0)
+    prior = np.tile([0.3, 0.7], (4000, 1))
+    values = (rng.random(4000) < 0.7).astype(np.int64)
+    assert best_weight(prior, np.log(prior), values) == 0
+    assert best_weight(np.full((4000, 2), 0.5), np.log(prior), values) == 1
 
 
 def test_a_negative_weight_is_refused():
