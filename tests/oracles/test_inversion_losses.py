@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 
 from sfumato.attacks.inversion.generators.ked_gan import log_realness
+from sfumato.attacks.inversion.generators.plg_gan import max_margin
 from sfumato.attacks.inversion.gmi import gmi_loss
 from sfumato.attacks.inversion.if_gmi import into_l1_ball
 from sfumato.attacks.inversion.ked_mi import drawn_latents, ked_loss
 from sfumato.attacks.inversion.latent_descent import log_confidence
 from sfumato.attacks.inversion.lomma import feature_distance, negative_logits, wanted_features
 from sfumato.attacks.inversion.miface import Descent, Slope, descend, stops
-from sfumato.attacks.inversion.plg_mi import max_margin
 from sfumato.attacks.inversion.ppa import poincare_loss, robust_confidence
 from sfumato.attacks.inversion.students import FeaturePrior
 from sfumato.attacks.inversion.views import DRAWS, Views

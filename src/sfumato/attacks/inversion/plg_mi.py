@@ -11,25 +11,12 @@ import torch
 from sfumato.attacks.evidence import ThreatModel
 from sfumato.attacks.inversion.evidence import ClassEvidence
 from sfumato.attacks.inversion.generators.base import Generator
+from sfumato.attacks.inversion.generators.plg_gan import max_margin
 from sfumato.attacks.inversion.latent_descent import Found, Hunt, LatentDescent, made, minimise, several_starts
 from sfumato.attacks.inversion.views import DRAWS, Views
 from sfumato.errors import NotApplicable
 from sfumato.types import Floats
 from sfumato.validate import at_least, in_range, positive
-
-
-def max_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The largest logit of another class minus the logit of the class, float [b]. Yuan et al., AAAI 2023.
-
-    It has no logarithm, so its gradient does not vanish where the model is sure.
-
-    Args:
-        logits: float [b, classes], two classes or more.
-        labels: int64 [b].
-    """
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,17 +68,24 @@ def hinge_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
 
 
 def max_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean of the largest other logit less that of the class: [b, classes] and int64 [b] to a scalar."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
+    """The largest logit of another class minus the logit of the class, float [b]. Yuan et al., AAAI 2023.
+
+    It has no logarithm, so its gradient does not vanish where the model is sure.
+
+    Args:
+        logits: float [b, classes], two classes or more.
+        labels: int64 [b].
+    """
+    own = logits.gather(1, labels[:, None])[:, 0]
     others = logits.scatter(1, labels[:, None], -torch.inf)
-    return (others.amax(dim=1) - own).mean()
+    return others.amax(dim=1) - own
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlgGan(FromTarget):
     """A class-conditional GAN of public pictures that the target takes for its classes (Yuan et al., AAAI 2023).
 
-    The loss of the discriminator is `hinge_loss`, that of the generator -mean D(G(z, y), y) + 0.2 * `max_margin` of the
+    The loss of the discriminator is `hinge_loss`, that of the generator -mean D(G(z, y), y) + 0.2 * the mean `max_margin` of the
     target's logits on random views of what it made, as in the official code; there: the top 30 pictures of each class,
     latents of length 128, Adam at 2e-4 with betas 0 and 0.9, five steps of the discriminator for each of 30,000 of the
     generator. The fields are quick numbers of ours, the networks are smaller ones of the same kind, see `sn_networks`,
@@ -172,7 +179,7 @@ class PlgGan(FromTarget):
         made = pair.generator(torch.randn(len(labels), self.latent, generator=game.draws), labels)
         views = Views(area=(0.8, 1.0), mirror=self.mirror, turn=5.0, jitter=0.2)
         logits = game.oracle.logits(views.of(made, torch.rand(len(made), DRAWS, generator=game.draws)))
-        return self.margin * max_margin(logits, labels) - pair.discriminator(made, labels).mean()
+        return self.margin * max_margin(logits, labels).mean() - pair.discriminator(made, labels).mean()
 
     def _classes(self, game: Game, count: int) -> torch.Tensor:
         return torch.randint(game.oracle.classes, (count,), generator=game.draws)
