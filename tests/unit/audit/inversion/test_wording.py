@@ -1,8 +1,9 @@
 import pytest
 
 from sfumato.audit.inversion.wording import left_untested, strongest_inversions
-from sfumato.audit.inverted import InversionResult, Measure
+from sfumato.audit.inverted import InversionResult, Measure, ReconstructionBound
 from sfumato.audit.record import DefenceSummary, Finding, GuaranteeSummary, NotRun, Subject
+from sfumato.audit.tuning import without_guarantee
 from sfumato.audit.verdict import verdict
 
 
@@ -83,3 +84,12 @@ def test_where_membership_attacks_were_refused_the_verdict_still_says_so():
 )
 def test_what_was_tested_is_left_out_of_what_was_not(games, left):
     assert left_untested([subject(*(result(game, game=game) for game in games))]) == left
+
+
+def test_what_a_guarantee_permits_goes_with_the_guarantee_of_a_tuned_subject():
+    bound = ReconstructionBound(prior=0.1, permitted=0.2, measured="identified", unit="example", method="made up")
+    bounded = result("a", measure("identified", "record", 0.3), game="gradient").model_copy(update={"bounds": [bound]})
+    numbers = {"status": "formal", "statement": "epsilon 1"}
+    formal = subject(bounded).model_copy(update={"guarantee": GuaranteeSummary.model_validate(numbers)})
+    assert without_guarantee(formal).inversions[0].bounds == []
+    assert without_guarantee(subject(bounded)).inversions[0].bounds == [bound]
