@@ -85,8 +85,8 @@ def max_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 class PlgGan(FromTarget):
     """A class-conditional GAN of public pictures that the target takes for its classes (Yuan et al., AAAI 2023).
 
-    The loss of the discriminator is `hinge_loss`, that of the generator -mean D(G(z, y), y) + 0.2 mean `max_margin`, by
-    target's logits on random views of what it made, as in the official code; there: the top 30 pictures of each class,
+    The loss of the discriminator is `hinge_loss`; that of the generator -mean D(G(z, y), y) + 0.2 mean `max_margin` by
+    the target's logits on random views of what it made, as in the official code; there: the top 30 pictures a class,
     latents of length 128, Adam at 2e-4 with betas 0 and 0.9, five steps of the discriminator for each of 30,000 of the
     generator. The fields are quick numbers of ours, the networks are smaller ones of the same kind, see `sn_networks`,
     and the views are ours, see `Views`. There is no `realism`: the discriminator judges pictures of a class only.
