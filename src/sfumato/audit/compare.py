@@ -21,10 +21,9 @@ from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.inversion.gallery import Gallery
 from sfumato.audit.inversion.study import Workplace, check, invert_recipes
-from sfumato.audit.inversion.wording import NO_MEMBERSHIP, left_untested
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
 from sfumato.audit.provenance import provenance
-from sfumato.audit.queries import WEIGHTS, asked_once, queries_for
+from sfumato.audit.queries import asked_once, queries_for
 from sfumato.audit.record import (
     AuditRecord,
     Comparison,
@@ -39,6 +38,7 @@ from sfumato.audit.reference_data import reference_risk
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.strength import reached, refuse_weak, strength_notices
 from sfumato.audit.subject import asked_often, attack_all, defence_summary, group_of_each_unit
+from sfumato.audit.untested import untested
 from sfumato.audit.utility import honest, per_model, usefulness
 from sfumato.audit.verdict import verdict
 from sfumato.audit.worst import WorstUnits, worst_units
@@ -60,10 +60,6 @@ SIBLINGS = (
     "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
     "references. A released model of this recipe was not itself touched."
 )
-WEIGHTS_UNTESTED = "attacks with access to the weights or gradients"
-LABELS_UNTESTED = "attacks that see labels only"
-NOT_TESTED = ("model stealing", "an attacker who knows the other training records")
-
 CHOSEN_AFTERWARDS = Notice(
     severity="theoretical",
     text="The strongest attack, over all units and on each kind of canary, was chosen on the scores that its numbers "
@@ -125,20 +121,13 @@ def compare(
         UsageError: if names repeat, or the population is too small for the design.
     """
     start = time.perf_counter()
-    _check_names(recipes)
-    refuse_weak(population, recipes, settings)
-    membership = settings.membership(population)
-    check(population, public, recipes, membership, settings)
+    membership = _checked(population, public, recipes, settings)
     jobs = jobs_for(population, recipes, membership, settings)
     asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
     results, done = carried_out(asked, store, executor, on_event)
-    measured = [
-        _measure(recipe, population, membership, rows, settings, fit_runner(store))
-        for recipe, rows in zip(recipes, results, strict=True)
-    ]
-    place = Workplace(store, executor, on_event or silent)
-    formal = [guarantee_of(rows) for rows in results] if settings.inversion is not None else []
-    inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place, formal)
+    measured = _measured(recipes, population, membership, results, settings, store)
+    place = Workplace(store, executor, on_event or silent, _formal(results, settings))
+    inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
     subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
     known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength), *inverted.notices]
@@ -159,9 +148,31 @@ def compare(
         citations=citations(sources(settings), [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
     )
+    return _run(record, measured, inverted.gallery)
+
+
+def _measured(
+    recipes: Sequence[AnyRecipe],
+    population: Population,
+    membership: Membership,
+    results: Sequence[Sequence[JobResult]],
+    settings: AuditSettings,
+    store: Store,
+) -> list[_Measured]:
+    return [
+        _measure(recipe, population, membership, rows, settings, fit_runner(store))
+        for recipe, rows in zip(recipes, results, strict=True)
+    ]
+
+
+def _formal(results: Sequence[Sequence[JobResult]], settings: AuditSettings) -> list[Guarantee | NoGuarantee]:
+    """Of each recipe, where inversion will be measured against it."""
+    return [] if settings.inversion is None else [guarantee_of(rows) for rows in results]
+
+
+def _run(record: AuditRecord, measured: Sequence[_Measured], gallery: Gallery | None) -> Run:
     arrays = {f"{m.recipe.name}/{k}": v for m in measured for k, v in m.arrays.items()}
-    worst = tuple(m.worst for m in measured if m.worst is not None)
-    return Run(record.with_arrays(arrays), worst, inverted.gallery)
+    return Run(record.with_arrays(arrays), tuple(m.worst for m in measured if m.worst is not None), gallery)
 
 
 def _unused(recipes: Sequence[AnyRecipe], results: Sequence[Sequence[JobResult]]) -> list[Notice]:
@@ -209,20 +220,6 @@ def jobs_for(
 def seeds_of(membership: Membership, settings: AuditSettings) -> list[int]:
     """The seed of each model of a recipe; the same for every recipe."""
     return [derive(settings.seed, "model", m) for m in range(membership.models)]
-
-
-def untested(subjects: Sequence[Subject]) -> list[str]:
-    """What was left out; of attacks with the weights, or with labels only, some may have been tried."""
-    inversions = [result for subject in subjects for result in subject.inversions]
-    tried = any(
-        any(attack.access in WEIGHTS for attack in subject.attacks)
-        or any(row.threat == "released weights" for row in subject.query_risk)
-        for subject in subjects
-    )
-    seen = {attack.access for subject in subjects for attack in subject.attacks} | {one.access for one in inversions}
-    weights = f"further {WEIGHTS_UNTESTED}" if tried or "weights" in seen else WEIGHTS_UNTESTED
-    left = [left_untested(subjects), *([] if any(subject.attacks for subject in subjects) else [NO_MEMBERSHIP])]
-    return [weights, *([] if "labels" in seen else [LABELS_UNTESTED]), *(one for one in left if one), *NOT_TESTED]
 
 
 def summary_of(population: Population, membership: Membership) -> DataSummary:
@@ -371,6 +368,17 @@ def _notices(membership: Membership, settings: AuditSettings, subjects: Sequence
             )
         )
     return found
+
+
+def _checked(
+    population: Population, public: Population | None, recipes: Sequence[AnyRecipe], settings: AuditSettings
+) -> Membership:
+    """Who is in which training set, once nothing is left that would fail later."""
+    _check_names(recipes)
+    refuse_weak(population, recipes, settings)
+    membership = settings.membership(population)
+    check(population, public, recipes, membership, settings)
+    return membership
 
 
 def _check_names(recipes: Sequence[AnyRecipe]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfumato.audit.alarm import alarm_checks, alarms
 from sfumato.audit.citations import citations, sources
-from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of, untested
+from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
 from sfumato.audit.guarantees import summary
@@ -22,6 +22,7 @@ from sfumato.audit.record import AuditRecord, Design, Notice, Subject
 from sfumato.audit.reference_data import reference_risk
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.subject import Attacked, asked_often, attack_all, defence_summary, group_of_each_unit
+from sfumato.audit.untested import untested
 from sfumato.audit.utility import usefulness
 from sfumato.audit.verdict import verdict
 from sfumato.canonical import plain
@@ -92,21 +93,18 @@ def audit_release(
     start = time.perf_counter()
     _check_members(release.members, population)
     membership = release_design(release.members, settings)
-    settings = _of_one(settings)
+    settings = _of_one(settings)  # there is one model to invert
     check(population, public, [release.recipe], membership, settings)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
     _check_seeds(release, jobs)
     queries = queries_for(release.recipe, population, settings)
     _, done = carried_out([Asked(jobs, queries)], store, executor, on_event)
     game = _game(population, release, membership, gather(done.results, population), queries)
-    runner = fit_runner(store)
-    tried = attack_all(game, settings, runner)
-    studied = asked_often(release.recipe, game, tried, population, settings, runner)
-    subject = _subject(population, release, membership, game, settings, tried, studied)
-    subject = subject.model_copy(update={"training_seconds": float(sum(r.facts["seconds"] for r in done.results))})
+    tried = attack_all(game, settings, fit_runner(store))
+    studied = asked_often(release.recipe, game, tried, population, settings, fit_runner(store))
     place = Workplace(store, executor, on_event or silent)
     inverted = invert(population, public, [_suspect(release, population)], membership, settings, place)
-    subject = inverted.filled(subject)
+    subject = inverted.filled(_subject(population, release, membership, game, settings, tried, studied, done))
     checks = alarm_checks([subject])
     record = AuditRecord(
         kind="release",
@@ -178,6 +176,7 @@ def _subject(
     settings: AuditSettings,
     tried: Attacked,
     studied: Studied,
+    done: Execution,
 ) -> Subject:
     answers = game.cases[0].target
     return Subject(
@@ -197,6 +196,7 @@ def _subject(
             release.recipe, population, game, tried.played.get(tried.best), [release.trained.seed], settings
         ),
         groups=tried.groups(game, group_of_each_unit(population.groups, population.unit_of), settings),
+        training_seconds=float(sum(r.facts["seconds"] for r in done.results)),
     )
 
 

@@ -72,11 +72,12 @@ class Inverted:
 
 @dataclass(frozen=True, eq=False)
 class Workplace:
-    """Where models and results are kept, and how they are made."""
+    """Where models and results are kept, how they are made, and what holds for one model of each recipe."""
 
     store: Store
     executor: str | Executor = "auto"
     on_event: OnEvent = silent
+    guarantees: Sequence[Guarantee | NoGuarantee] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,6 @@ def invert_recipes(
     membership: Membership,
     settings: AuditSettings,
     place: Workplace,
-    guarantees: Sequence[Guarantee | NoGuarantee],
 ) -> Inverted:
     """Invert models of every recipe; nothing where the settings ask for no inversion.
 
@@ -166,13 +166,14 @@ def invert_recipes(
         jobs: of each recipe; they have been carried out.
         membership: who was in which training set.
         settings: of the audit.
-        place: see `Workplace`.
-        guarantees: of one model of each recipe.
+        place: see `Workplace`; with a guarantee for each recipe.
     """
     if settings.inversion is None:
         return Inverted()
     said: list[str] = []
-    found = suspects(recipes, jobs, population, membership, settings.inversion, place.store, said.append, guarantees)
+    found = suspects(
+        recipes, jobs, population, membership, settings.inversion, place.store, said.append, place.guarantees
+    )
     done = invert(population, public, found, membership, settings, place)
     return replace(done, notices=[*done.notices, *(Notice(severity="negligible", text=text) for text in said)])
 
