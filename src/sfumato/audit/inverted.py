@@ -72,7 +72,8 @@ class InversionResult(Value):
         targets: models attacked.
         questions: classes, steps or records, over all targets.
         guesses: for each question.
-        queries: records put to a model for each question.
+        queries: records put to a model (or, for updates, to the attacker's copy) for each question; those of what is
+            trained first stand in `note`, for each model.
         seconds: for each question, without what is trained first.
         fit_seconds: for each target, of what is trained first; what targets share counts in full.
         note: what the reader must know.

@@ -32,7 +32,8 @@ class Reconstructions:
     Args:
         records: float32 [q, k, *shape].
         confidence: float64 [q, k], how sure the attack is of each; comparable within a question only.
-        queries: records that were put to the model, all questions together.
+        queries: records that `reconstruct` put to the model (for updates, to the attacker's copy), all questions
+            together; fits count their own.
         labels: int64 [q, k], recovered classes, for gradient inversion; else None.
         facts: plain numbers worth knowing (steps taken, loss reached), name -> value.
     """

@@ -158,6 +158,7 @@ class AttributeEvidence:
             "column": self.column,
             "values": self.values,
             "public": self.public.fingerprint,
+            "public values": self.public_values,
             "seed": self.seed,
         }
 
@@ -178,6 +179,7 @@ class LabelEvidence:
         true_labels: int64 [q], the class that each record really has; it is never the planted one.
         seed: root of the attack's own random streams.
         tell: as for `ClassEvidence`.
+        public: records that the attacker has, or None.
     """
 
     oracle: Oracle
@@ -189,4 +191,10 @@ class LabelEvidence:
 
     def spec(self) -> dict[str, Any]:
         """What determines the outcome of an attack on it."""
-        return {"oracle": self.oracle, "records": self.records, "labels": self.true_labels, "seed": self.seed}
+        return {
+            "oracle": self.oracle,
+            "records": self.records,
+            "labels": self.true_labels,
+            "public": "" if self.public is None else self.public.fingerprint,
+            "seed": self.seed,
+        }

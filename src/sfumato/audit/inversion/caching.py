@@ -24,14 +24,22 @@ from sfumato.attacks.inversion.generators.catalogue import prior_named
 from sfumato.audit.game import FitRunner
 from sfumato.canonical import array_digest, content_hash
 from sfumato.errors import NotApplicable
-from sfumato.execution.code import foreign_sources, source_digest
+from sfumato.execution.code import code_digest, foreign_sources, source_digest
 from sfumato.targets.boundary import Box
 from sfumato.targets.oracle import Oracle
 from sfumato.types import Floats
 
 AnyEvidence = ClassEvidence | GradientEvidence | AttributeEvidence | LabelEvidence
-COVERED = ("sfumato.attacks.inversion", "sfumato.targets.oracle", "sfumato.targets.guards")
+COVERED = (
+    "sfumato.attacks.inversion",
+    "sfumato.audit.inversion.shared_step",
+    "sfumato.models",
+    "sfumato.seeding",
+    "sfumato.targets.oracle",
+    "sfumato.targets.guards",
+)
 REFUSED, SECONDS, FIT_SECONDS, FACT = "refused", "seconds", "fit_seconds", "facts/"
+QUERIES, BEFORE = "queries", "queries for what is trained first, of a model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +105,7 @@ class Reconstruction(Fit):
                 "evidence": self.evidence.spec(),
                 "box": _named(_box(self.evidence)),
                 "source": inversion_source(),
+                "code": code_digest(),  # of models and objectives, which updates do not name as trained models do
                 "own": foreign_sources(self.attack),
                 "prior": _prior_of_the_user(self.attack),
             }
@@ -116,16 +125,14 @@ class Reconstruction(Fit):
         if reasons := why_not(self.attack, cast(Any, evidence)):
             return _refused(reasons)
         allowed = restricted(self.attack, evidence)
-        fitted, spent = self._fitted(allowed)
+        stored = [self.run_fit(Timed(fit)) for fit in self.attack.fits(allowed)]
+        fitted = [{name: value for name, value in arrays.items() if name != SECONDS} for arrays in stored]
         start = time.perf_counter()
         found = self.attack.reconstruct(allowed, fitted)
-        return _arrays(found, time.perf_counter() - start, spent)
-
-    def _fitted(self, evidence: AnyEvidence) -> tuple[list[dict[str, Floats]], float]:
-        """The arrays that the attack reads, and the seconds that it took to make them, whenever that was."""
-        stored = [self.run_fit(Timed(fit)) for fit in self.attack.fits(evidence)]
-        spent = sum(float(arrays[SECONDS]) for arrays in stored)
-        return [{name: value for name, value in arrays.items() if name != SECONDS} for arrays in stored], spent
+        seconds, spent = time.perf_counter() - start, sum(float(arrays[SECONDS]) for arrays in stored)
+        asked = sum(float(np.sum(arrays[QUERIES])) for arrays in stored if QUERIES in arrays)
+        told = replace(found, facts={**found.facts, BEFORE: asked}) if asked else found
+        return _arrays(told, seconds, spent)
 
 
 def reconstructed(one: Reconstruction) -> Found:
@@ -140,7 +147,7 @@ def read(arrays: Mapping[str, Any]) -> Found:
     guesses = Reconstructions(
         records=arrays["records"],
         confidence=arrays["confidence"],
-        queries=int(arrays["queries"]),
+        queries=int(arrays[QUERIES]),
         labels=arrays.get("labels"),
         facts={name.removeprefix(FACT): float(value) for name, value in arrays.items() if name.startswith(FACT)},
     )
@@ -194,7 +201,7 @@ def _arrays(found: Reconstructions, seconds: float, fit_seconds: float) -> dict[
     return {
         "records": np.asarray(found.records, dtype=np.float32),
         "confidence": np.asarray(found.confidence, dtype=np.float64),
-        "queries": np.array(found.queries),
+        QUERIES: np.array(found.queries),
         SECONDS: np.array(seconds),
         FIT_SECONDS: np.array(fit_seconds),
         **own,

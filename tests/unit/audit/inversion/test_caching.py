@@ -6,7 +6,10 @@ import torch
 
 from sfumato.attacks.fits import Fit
 from sfumato.attacks.inversion.base import ClassInversion, LabelInference, Reconstructions
-from sfumato.attacks.inversion.evidence import ClassEvidence, LabelEvidence
+from sfumato.attacks.inversion.evidence import AttributeEvidence, ClassEvidence, LabelEvidence
+from sfumato.attacks.inversion.fredrikson import Fredrikson
+from sfumato.attacks.inversion.planted_label import PlantedLabel
+from sfumato.attacks.inversion.ppa import PPA
 from sfumato.audit.inversion import caching
 from sfumato.audit.inversion.caching import Reconstruction, Timed, read, reconstructed, restricted
 from sfumato.data.population import Population, Unit
@@ -125,3 +128,58 @@ def test_an_attack_sees_what_it_declares_and_no_more():
     assert restricted(guess(), asked).public is None
     assert restricted(guess(), asked).oracle.access == "scores"
     assert asked.oracle.access == "weights"
+
+
+def label_evidence(public):
+    return LabelEvidence(oracle(), np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), 0, public=public)
+
+
+def test_public_records_that_calibrate_are_in_the_key_of_planted_labels():
+    others = Population(np.ones((4, 2), dtype=np.float32), Unit("example"), labels=np.array([0, 1, 0, 1]))
+    attack = PlantedLabel(calibration="public")
+    assert reconstruction(attack, label_evidence(PUBLIC)).key != reconstruction(attack, label_evidence(others)).key
+
+
+def test_which_value_public_records_have_is_in_the_key_of_a_hidden_attribute():
+    records, labels = np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int64)
+    values = np.array([0.0, 1.0], dtype=np.float32)
+    first, other = (
+        AttributeEvidence(oracle(), records, labels, 0, values, PUBLIC, np.array(told), 0)
+        for told in ([0, 0, 1, 1], [0, 1, 1, 1])
+    )
+    assert reconstruction(Fredrikson(), first).key != reconstruction(Fredrikson(), other).key
+
+
+def test_the_code_of_models_and_objectives_is_in_the_key_of_a_reconstruction(monkeypatch):
+    before = reconstruction().key
+    monkeypatch.setattr(caching, "code_digest", lambda: "another")
+    assert reconstruction().key != before
+    assert {"sfumato.models", "sfumato.seeding"} <= set(caching.COVERED)  # generators name no trained model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Trained):
+    """Something that is trained with 40 answers of the model."""
+
+    def run(self):
+        return super().run() | {"queries": np.array([40.0], dtype=np.float32)}
+
+
+def test_queries_for_what_is_trained_first_are_told_and_not_mixed_with_those_of_questions():
+    attack = type("Costly", (Fitting,), {"fits": lambda *_: (Asking(number=1), Asking(number=2)), "reconstruct": seven})
+    found = read(reconstruction(attack()).run()).guesses
+    assert found.queries == 7
+    assert found.facts == {caching.BEFORE: 80.0}
+
+
+def seven(attack, evidence, fitted=()):
+    return Reconstructions(np.zeros((3, 1, 2), dtype=np.float32), np.zeros((3, 1)), 7)
+
+
+def test_the_file_of_a_users_generator_is_in_the_key(tmp_path):
+    file = tmp_path / "made.py"
+    file.write_text("def make(shape):\n    return 1\n")
+    attack = PPA(prior=f"user-generator:{file}:make")
+    before = reconstruction(attack).key
+    file.write_text("def make(shape):\n    return 2\n")
+    assert reconstruction(attack).key != before
