@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+LINE_EVERY = 5.0  # seconds between plain progress lines
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,16 @@ OnEvent = Callable[[Event], None]
 
 def silent(_: Event) -> None:
     """Ignore an event."""
+
+
+def sparingly(tell: Callable[[str], None], every: float) -> Callable[[str], None]:
+    """`tell`, but for lines that come within `every` seconds of the last one, or of now."""
+    last = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            tell(text)
+
+    return told

@@ -13,11 +13,22 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sfumato.execution.events import Attacking, BundleStarted, Chosen, Ended, EpochDone, Event, JobDone, Notice, Started
+from sfumato.execution.events import (
+    LINE_EVERY,
+    Attacking,
+    BundleStarted,
+    Chosen,
+    Ended,
+    EpochDone,
+    Event,
+    JobDone,
+    Notice,
+    Started,
+)
 from sfumato.validate import one_of
 
 DISPLAYS = ("auto", "rich", "plain", "json", "none")
-LINE_EVERY = 5.0  # seconds between plain progress lines
+SETTLED = 1.0  # seconds of training before it is told how long the rest takes
 
 
 class Tally:
@@ -25,19 +36,26 @@ class Tally:
 
     def __init__(self) -> None:
         self.jobs, self.done, self.free = 0, 0, 0
-        self.begun = time.monotonic()
         self.running: dict[str, float] = {}  # bundle -> models that its epochs so far amount to
+        self.open: dict[str, int] = {}  # bundle -> models that are not done
+        self.spent, self.since = 0.0, 0.0  # seconds of training before, and when the present stretch of it began
 
     def add(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, Started):
             self.jobs += event.jobs  # a run may execute one part of its models after the other
+        elif isinstance(event, BundleStarted):
+            self._begin(event.bundle, event.models)
         elif isinstance(event, EpochDone):
+            self._begin(event.bundle, event.models)
             self.running[event.bundle] = event.models * event.epoch / event.epochs
         elif isinstance(event, JobDone):
             self.done += 1
-            self.free += event.how == "reused"
+            self.free += event.how != "trained"
             self.running[event.bundle] = max(0.0, self.running.get(event.bundle, 0.0) - 1)
+            self._end_one(event.bundle)
+        elif isinstance(event, Ended):
+            self.spent, self.open = self.seconds, {}
 
     @property
     def models(self) -> float:
@@ -45,12 +63,30 @@ class Tally:
         return min(self.jobs, self.done + sum(self.running.values()))
 
     @property
+    def seconds(self) -> float:
+        """Of training alone: trying out executors, attacks and what else lies between say nothing of what is left."""
+        return self.spent + (time.monotonic() - self.since if self.open else 0.0)
+
+    @property
     def remaining(self) -> float | None:
-        """Seconds left, if it goes on as it went; None before anything was trained."""
+        """Seconds left, if it goes on as it went; None before enough was trained to tell."""
         worked = self.models - self.free
-        if worked <= 0:
+        if worked <= 0 or (self.seconds < SETTLED and self.models < self.jobs):
             return None
-        return (time.monotonic() - self.begun) / worked * (self.jobs - self.models)
+        return self.seconds / worked * (self.jobs - self.models)
+
+    def _begin(self, bundle: str, models: int) -> None:
+        if not self.open:
+            self.since = time.monotonic()
+        self.open.setdefault(bundle, models)
+
+    def _end_one(self, bundle: str) -> None:
+        if bundle not in self.open:
+            return
+        self.open[bundle] -= 1
+        if not self.open[bundle]:
+            self.spent = self.seconds if len(self.open) == 1 else self.spent
+            del self.open[bundle]
 
 
 class Display(ABC):
@@ -146,7 +182,8 @@ def open_display(kind: str = "auto", stream: TextIO | None = None) -> Iterator[D
 def sentence(event: Event) -> str | None:
     """An event as a line of text, or None if it only moves the bar."""
     if isinstance(event, Started):
-        return f"{event.jobs} models: {event.ready} stored, {event.requery} to ask again, {event.training} to train."
+        models = "1 model" if event.jobs == 1 else f"{event.jobs} models"
+        return f"{models}: {event.ready} stored, {event.requery} to ask again, {event.training} to train."
     if isinstance(event, Chosen):
         return f"Training {event.executor} ({event.reason})."
     if isinstance(event, Notice):
@@ -157,9 +194,8 @@ def sentence(event: Event) -> str | None:
 
 
 def _last_line(event: Ended) -> str:
-    kept = (
-        f"{event.trained} models trained, {event.requeried} asked again, {event.reused} reused in {event.seconds:.1f} s"
-    )
+    models = "1 model" if event.trained == 1 else f"{event.trained} models"
+    kept = f"{models} trained, {event.requeried} asked again, {event.reused} reused in {event.seconds:.1f} s"
     if not event.missing:
         return f"{kept}."
     return (

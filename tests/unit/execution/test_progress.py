@@ -4,7 +4,7 @@ import json
 import pytest
 
 from sfumato.errors import UsageError
-from sfumato.execution.events import BundleStarted, Chosen, Ended, EpochDone, JobDone, Notice, Started
+from sfumato.execution.events import BundleStarted, Chosen, Ended, EpochDone, JobDone, Notice, Started, sparingly
 from sfumato.execution.progress import DISPLAYS, Tally, duration, open_display
 from sfumato.execution.run import execute
 
@@ -54,11 +54,39 @@ def test_the_tally_counts_epochs_of_models_under_way():
     for event in EVENTS[:5]:
         tally.add(event)
     assert tally.models == pytest.approx(2.0)  # one reused, two half done
-    tally.begun -= 10
+    tally.since -= 10
     assert tally.remaining == pytest.approx(20, rel=0.01)  # one model's worth took 10 s, two are left
     tally.add(EpochDone("b", 2, 2, 2, 0.1))
     tally.add(EVENTS[6])
     assert tally.models == pytest.approx(3.0)
+
+
+def test_time_without_training_says_nothing_of_what_is_left():
+    tally = Tally()
+    tally.add(EVENTS[0])
+    tally.add(BundleStarted("b", 2, "b"))
+    tally.add(EpochDone("b", 2, 1, 100, 0.5))
+    assert tally.remaining is None  # one epoch in no time: too early to tell
+    tally.since -= 10
+    tally.add(JobDone("k1", "1", "trained", 1.0, "b"))
+    tally.add(JobDone("k2", "2", "trained", 1.0, "b"))
+    assert not tally.open and tally.seconds == pytest.approx(10, rel=0.01)
+    between = tally.seconds
+    assert tally.seconds == between  # the clock stands still until training goes on
+    tally.add(BundleStarted("c", 1, "c"))
+    tally.since -= 5
+    tally.add(Ended("interrupted", 2, 0, 0, 1, 15.0))
+    assert not tally.open and tally.seconds == pytest.approx(15, rel=0.01)
+
+
+def test_lines_come_sparingly(monkeypatch):
+    now, said = [100.0], []
+    monkeypatch.setattr("sfumato.execution.events.time.monotonic", lambda: now[0])
+    tell = sparingly(said.append, 5.0)
+    for step in range(12):
+        now[0] += 1
+        tell(f"step {step}")
+    assert said == ["step 4", "step 9"]
 
 
 def test_durations_for_people():

@@ -27,7 +27,17 @@ from sfumato.data.population import Population
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
 from sfumato.execution.discovery import AUTO
-from sfumato.execution.events import Notice, OnEvent, silent
+from sfumato.execution.events import (
+    LINE_EVERY,
+    Attacking,
+    EpochDone,
+    Event,
+    Notice,
+    OnEvent,
+    Started,
+    silent,
+    sparingly,
+)
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import Store
@@ -89,8 +99,12 @@ class Judge:
         return self.looks(self._records)
 
     def second_opinion(self, x: Floats) -> Ints:
-        """int64 [b]: the class of the private record that each of the records [b, *shape] looks most like."""
-        return self.population.label_array[nearest(self.looks(x), self.record_looks).which]
+        """int64 [b]: the class of the private record that each of the records [b, *shape] looks most like.
+
+        Records with a planted label, and canaries that were changed, are no picture of their class, and do not count.
+        """
+        rows = np.flatnonzero(honest(self.population))
+        return self.population.label_array[rows[nearest(self.looks(x), self.record_looks[rows]).which]]
 
     @property
     def _records(self) -> Floats:
@@ -107,6 +121,8 @@ def judge_for(
     on_event: OnEvent = silent,
 ) -> Judge:
     """Train the evaluation model on all private records but a tenth, or take it from the store, and try it on those.
+
+    Records with a planted label, and canaries that were changed, teach it nothing and try it on nothing.
 
     Args:
         population: the private records, with labels.
@@ -127,15 +143,16 @@ def judge_for(
             f"Expected an evaluator that answers alike each time, got {preset.name!r}.", remedy="Name another preset."
         )
     apart = held_out(population, evaluator_rng(settings.seed))
-    if not apart.rows.any():
+    own = np.flatnonzero(~apart.rows & honest(population))
+    if not apart.rows.any() or not len(own):
         raise UsageError(
-            "Expected a class with two records, one of which to try the evaluator on, got none.",
+            "Expected a class with two records as they came, one of which to try the evaluator on, got none.",
             remedy="Use more records.",
         )
     job = TrainJob(
         recipe,
         population,
-        np.flatnonzero(~apart.rows),
+        own,
         derive(settings.seed, "evaluator"),
         settings.dtype,
         label="evaluator",
@@ -147,6 +164,21 @@ def judge_for(
         raise UsageError(f"Expected a network, got {type(predict).__name__}.", remedy="Name another preset.")
     judge = Judge(predict, population, apart.rows, EvaluatorSummary(name=preset.name, accuracy=_UNTRIED))
     return _tried(judge, apart, settings.confidence, on_event)
+
+
+def of_the_judge(on_event: OnEvent) -> OnEvent:
+    """What is told of the evaluator's training: it is none of the models of the run, and its end is not the run's."""
+    tell = sparingly(lambda text: on_event(Attacking(text)), LINE_EVERY)
+
+    def told(event: Event) -> None:
+        if isinstance(event, Started) and event.training:
+            on_event(Attacking("Training the network that judges what is guessed."))
+        elif isinstance(event, EpochDone):
+            tell(f"The network that judges: epoch {event.epoch} of {event.epochs}.")
+        elif isinstance(event, (Notice, Attacking)):
+            on_event(event)
+
+    return told
 
 
 _UNTRIED = Finding(name="evaluator-accuracy", value=None, low=None, high=None, resolvable=False, note="not tried yet")

@@ -91,7 +91,7 @@ def _evidence(scene: Scene, attack: InversionAttack[Any]) -> list[list[AnyEviden
             return [list(label_evidence(scene, attack))] if len(rows_asked(scene)) else []
         if attack.game == "attribute":
             return [list(one.evidence) for one in columns_asked(scene, attack)] if _is_table(scene) else []
-        return [list(one.evidence) for one in rounds_asked(scene, [])]
+        return [list(one.evidence) for one in rounds_asked(scene, {})]
     except NotApplicable:
         return []
 

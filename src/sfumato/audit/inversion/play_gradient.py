@@ -24,6 +24,7 @@ FIRST_STEP = (
     "The update of the first step of a training, from fresh weights, which give the most away; later steps were not "
     "inverted."
 )
+Reasons = dict[str, list[str]]  # why something cannot be inverted -> the batches that this is true of
 SHOWN = 4  # records of each subject, attack and batch size in the gallery
 
 
@@ -62,16 +63,18 @@ def play_gradient(scene: Scene, attack: InversionAttack[GradientEvidence]) -> Ou
     """Invert updates of each kind of batch; a kind that this recipe takes no steps on is left out, unless it is all."""
     results: list[InversionResult] = []
     rows: list[GalleryRow] = []
-    reasons: list[str] = []
+    reasons: Reasons = {}
     for one in rounds_asked(scene, reasons):
         done = answered(scene, attack, one.evidence, one.batches.variant)
         if isinstance(done, NotRun):
-            reasons += [f"{one.batches.variant}: {reason}" for reason in done.reasons]
+            for reason in done.reasons:
+                reasons.setdefault(reason, []).append(one.batches.variant)
             continue
         results.append(_result(scene, attack, one, done))
         if scene.inversion.gallery and len(scene.population.records.shape) == 3:
             rows += _rows(scene, attack.method, one, done)
-    refused = NotRun(attack=attack.method, reasons=reasons) if reasons else None
+    told = [f"{reason.rstrip('.')} ({', '.join(variants)})" for reason, variants in reasons.items()]
+    refused = NotRun(attack=attack.method, reasons=told) if told else None
     return Outcome(results, refused, rows)
 
 
@@ -83,13 +86,13 @@ def kinds_of_batches(scene: Scene) -> list[Batches]:
     return found
 
 
-def rounds_asked(scene: Scene, reasons: list[str]) -> Iterator[RoundsAsked]:
+def rounds_asked(scene: Scene, reasons: Reasons) -> Iterator[RoundsAsked]:
     """Updates of each kind of batch, for each target; `reasons` gets those why a kind is left out."""
     for kind in kinds_of_batches(scene):
         try:
             yield RoundsAsked(kind, [_rounds(scene, kind, t) for t in range(len(scene.targets))])
         except (NotApplicable, UsageError) as error:
-            reasons.append(f"{kind.variant}: {error}")
+            reasons.setdefault(str(error), []).append(kind.variant)
 
 
 def guesses_of(rounds: Sequence[GradientRounds], done: Answered) -> GradientGuesses:

@@ -23,6 +23,7 @@ from sfumato.audit.record import NotRun
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.errors import SfumatoError
+from sfumato.execution.events import LINE_EVERY, sparingly
 from sfumato.seeding import derive
 from sfumato.targets.boundary import Box
 from sfumato.targets.oracle import image_box
@@ -140,7 +141,7 @@ def answered(
     for number, (one, target) in enumerate(zip(evidence, scene.targets, strict=True)):
         scene.say(f"Inversion: {attack.method} on {scene.subject}{asked}, model {number + 1} of {len(evidence)}.")
         load = None if isinstance(one, GradientEvidence) else partial(target.oracle, scene.known.box)
-        told = replace(one, tell=scene.say)
+        told = replace(one, tell=sparingly(scene.say, LINE_EVERY))
         found.append(reconstructed(Reconstruction(attack, told, load, scene.run_fit)))
         if found[-1].guesses is None:
             return NotRun(attack=attack.method, reasons=list(found[-1].refused))

@@ -16,7 +16,7 @@ from sfumato.audit.executing import fit_runner
 from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.evaluator import evaluator_preset
 from sfumato.audit.inversion.gallery import Gallery, GalleryRow
-from sfumato.audit.inversion.judge import Judge, judge_for
+from sfumato.audit.inversion.judge import Judge, judge_for, of_the_judge
 from sfumato.audit.inversion.play_attribute import play_attribute
 from sfumato.audit.inversion.play_class import classes_asked, play_class
 from sfumato.audit.inversion.play_gradient import play_gradient
@@ -31,7 +31,7 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
-from sfumato.execution.events import Attacking, Ended, Event, OnEvent, silent
+from sfumato.execution.events import Attacking, OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import Store
@@ -193,7 +193,7 @@ def invert(
 
     @cache
     def judge() -> Judge:
-        recipes, tell = [one.recipe for one in found], _without_end(place.on_event)
+        recipes, tell = [one.recipe for one in found], of_the_judge(place.on_event)
         return judge_for(population, recipes, settings, place.store, executor=place.executor, on_event=tell)
 
     results: dict[str, list[InversionResult]] = {}
@@ -254,16 +254,6 @@ def scene_of(
         run_fit=fit_runner(place.store),
         say=lambda text: place.on_event(Attacking(text)),
     )
-
-
-def _without_end(on_event: OnEvent) -> OnEvent:
-    """All events but the end of an execution: that of the evaluator is not the end of the run's."""
-
-    def tell(event: Event) -> None:
-        if not isinstance(event, Ended):
-            on_event(event)
-
-    return tell
 
 
 def _design(

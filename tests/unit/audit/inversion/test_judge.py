@@ -3,12 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sfumato.audit.executing import executed
+from sfumato.audit.inversion import judge as judge_module
 from sfumato.audit.inversion.evaluator import SHARE, evaluator_preset, held_out
-from sfumato.audit.inversion.judge import fair, judge_for
+from sfumato.audit.inversion.judge import fair, judge_for, of_the_judge
+from sfumato.data.owners import PLANTED, TRUE_CLASS
 from sfumato.data.population import Population, Unit
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
-from sfumato.execution.events import Notice
+from sfumato.execution.events import Attacking, Ended, EpochDone, JobDone, Notice, Started
 from sfumato.execution.store import Store
 from sfumato.models.mlp import MLP
 from sfumato.models.resnet import ResNet8
@@ -158,3 +161,23 @@ def test_an_evaluator_that_answers_at_random_is_refused(world, tmp_path):
     settings = replace(world.settings, inversion=replace(world.settings.inversion, evaluator="sde-net"))
     with pytest.raises(UsageError, match="answers alike"):
         judge_for(world.population, [recipe(MLP())], settings, Store(tmp_path))
+
+
+def with_wrong_labels(population):
+    """A third of each class has a planted label, two classes on."""
+    planted = np.arange(len(population)) // population.classes % 3 == 0
+    true = population.label_array
+    wrong = np.where(planted, (true + 2) % population.classes, true)
+    groups = {PLANTED: np.where(planted, PLANTED, ""), TRUE_CLASS: true.astype(str)}
+    return replace(population, labels=wrong, groups=groups), planted
+
+
+def test_planted_labels_neither_teach_the_judge_nor_count_as_a_look(judged, world, tmp_path, monkeypatch):
+    _, _, _, settings, others = judged
+    population, planted = with_wrong_labels(world.population)
+    taught = []
+    monkeypatch.setattr(judge_module, "executed", lambda jobs, *rest: taught.extend(jobs) or executed(jobs, *rest))
+    judge = judge_for(population, others, settings, Store(tmp_path), executor="inline")
+    assert np.array_equal(taught[0].rows, np.flatnonzero(~judge.held_out & ~planted))
+    records, true = world.population.tensor(np.flatnonzero(planted)).numpy(), world.population.label_array[planted]
+    assert (judge.second_opinion(records) == true).mean() > 0.8  # each is the nearest to itself, with a wrong label

@@ -140,11 +140,12 @@ def test_batches_by_record_and_where_units_have_several_records_by_unit(tmp_path
 
 
 def test_batches_that_are_too_large_are_a_reason_and_the_others_are_played(tmp_path, table):
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}
     found = list(rounds_asked(scene(tmp_path, table, batches=(2, 500), steps=2), reasons))
     assert [one.batches.variant for one in found] == ["batch of 2", "all records of one person"]
     assert len(reasons) == 1
-    assert reasons[0].startswith("batch of 500: Expected more than")
+    assert next(iter(reasons)).startswith("Expected more than")
+    assert list(reasons.values()) == [["batch of 500"]]
     assert [len(one.evidence.sizes) for one in found[0].rounds] == [2, 2]
     inside = table.tensor(np.flatnonzero(scene(tmp_path, table).trained[0])).numpy()
     truth = found[0].rounds[0].truth.reshape(-1, 5)
