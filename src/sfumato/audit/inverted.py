@@ -101,7 +101,7 @@ class InversionResult(Value):
 
 
 class EvaluatorSummary(Value):
-    """The network that judges guesses: trained on all private records, unlike any target in kind, seed and order."""
+    """The network that judges guesses: trained on most private records, of a kind that no target has."""
 
     name: str
     accuracy: Finding

@@ -119,6 +119,7 @@ def own_disputes(seen: Seen) -> float:
         return -1.0
     distances = squared_distances(judge.record_looks[right], judge.record_looks)
     distances[np.arange(len(right)), right] = np.inf
+    distances[:, ~seen.counted] = np.inf
     return float((labels[distances.argmin(axis=1)] != labels[right]).mean())
 
 

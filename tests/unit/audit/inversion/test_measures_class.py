@@ -11,6 +11,7 @@ from torch import nn
 from sfumato.audit.inversion.guesses import ClassGuesses
 from sfumato.audit.inversion.measures import NAMES, class_measures
 from sfumato.audit.inversion.measures_class import among_best
+from sfumato.data.owners import PLANTED, TRUE_CLASS
 from sfumato.data.population import Population, Unit
 from sfumato.errors import UsageError
 from sfumato.training.recipe import ModulePredict
@@ -150,6 +151,25 @@ def test_the_second_opinion_is_tried_on_records_that_the_evaluator_never_saw(wor
         if world.judge.logits(world.population.tensor([row]).numpy()).argmax() == labels[row]
     ]
     assert control.value == pytest.approx(np.mean(wrong))
+
+
+def test_records_with_a_planted_label_dispute_nothing(world):
+    """Copies of the records held out, each with a planted wrong label, are their nearest records."""
+    held = np.flatnonzero(world.judge.held_out)
+    copies = np.flatnonzero(~world.judge.held_out)[: len(held)]
+    records, labels = (
+        world.population.tensor(np.arange(len(world.population))).numpy().copy(),
+        world.population.label_array.copy(),
+    )
+    records[copies] = records[held]
+    labels[copies] = (labels[held] + 1) % CLASSES
+    planted = np.isin(np.arange(len(labels)), copies)
+    groups = {PLANTED: np.where(planted, PLANTED, ""), TRUE_CLASS: world.population.label_array.astype(str)}
+    population = replace(world.population, records=records, labels=labels, groups=groups)
+    judge = replace(world.judge, population=population)
+    found = class_measures(guesses_of(world, centres(world)), population, judge, world.settings)
+    disputed = next(one for one in found if one.name == "disputed_successes")
+    assert disputed.control.value < 0.3
 
 
 def test_one_person_a_class_leaves_the_record_level_open(world):
