@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sfumato.audit.record import Finding
@@ -19,7 +21,16 @@ from sfumato.types import Bools, Floats, Ints
 
 NATURAL = "natural"
 FEWEST_ASKED = 10  # records of one model; the accuracy of fewer says nothing
-_METHOD = "t interval over models; all share one population, and it speaks of these records"
+_METHOD = (
+    "t interval over models, within the range of the metric; all share one population, and it speaks of these records"
+)
+
+
+class Range(NamedTuple):
+    """Least and largest value."""
+
+    least: float
+    most: float
 
 
 def per_model(name: str, logits: Floats, labels: Ints, rows: Bools) -> Floats:
@@ -173,6 +184,11 @@ def _accuracy(name: str, hits: Bools, confidence: float, n_members: int, n_nonme
     )
 
 
+def range_of(name: str) -> Range:
+    """The values that a metric can have; a t interval of few models knows nothing of them, and is cut there."""
+    return {"log-loss": Range(0.0, np.inf), "generalisation-gap": Range(-1.0, 1.0)}.get(name, Range(0.0, 1.0))
+
+
 def _finding(name: str, values: Floats, confidence: float, n_members: int, n_nonmembers: int) -> Finding:
     counts = {"n_members": n_members, "n_nonmembers": n_nonmembers, "confidence": confidence}
     values = values[np.isfinite(values)]
@@ -181,5 +197,5 @@ def _finding(name: str, values: Floats, confidence: float, n_members: int, n_non
     if len(values) == 1:
         note = "one model: no interval over training runs"
         return Finding(name=name, value=float(values[0]), low=None, high=None, method="one model", note=note, **counts)
-    ci = mean_interval(values, confidence)
-    return Finding(name=name, value=ci.mean, low=ci.low, high=ci.high, method=_METHOD, **counts)
+    ci, (least, most) = mean_interval(values, confidence), range_of(name)
+    return Finding(name=name, value=ci.mean, low=max(least, ci.low), high=min(most, ci.high), method=_METHOD, **counts)

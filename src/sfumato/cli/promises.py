@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sfumato.accounting.guarantee import Guarantee, guarantee
 from sfumato.data.population import Population
 from sfumato.defences.pretrained import Pretrained
+from sfumato.defences.tl_dmi import TLDMI
 from sfumato.models.build import build_seeded
 from sfumato.training.composition import release_of, update_of
 from sfumato.training.defence import chain, configured
@@ -57,7 +58,11 @@ def left_fresh(recipes: Sequence[AnyRecipe], population: Population) -> list[str
     """What given weights do not fill of each network, as sentences."""
     told = []
     for recipe in recipes:
-        starts = [part for part in chain(recipe.defence) if isinstance(part, Pretrained)]
+        starts = [
+            part.given if isinstance(part, TLDMI) else part
+            for part in chain(recipe.defence)
+            if isinstance(part, (Pretrained, TLDMI))
+        ]
         if isinstance(recipe, Recipe) and starts:
             outputs = 1 if recipe.task.head == "binary" else population.classes
             network = build_seeded(recipe.task.model, population.records.shape, outputs, 0)

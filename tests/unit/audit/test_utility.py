@@ -33,6 +33,21 @@ def test_each_model_is_measured_outside_its_own_training_set():
     assert found["accuracy"].n_members == members.sum()
 
 
+def test_intervals_of_few_models_stay_within_the_range_of_each_metric():
+    labels = np.arange(60) % 3
+    logits = np.stack([5.0 * np.eye(3)[labels]] * 2)
+    logits[1, :30] = -logits[1, :30]  # one model right on all, one on half of them: the t interval reaches far out
+    members = np.stack([np.arange(60) % 2 == 0] * 2)
+    found = by_name(utility(logits, labels, members, 0.95))
+    for name in ("accuracy", "balanced-accuracy", "auroc", "training-accuracy"):
+        assert (found[name].low, found[name].high) == (0.0, 1.0), name
+    assert found["log-loss"].low == 0.0
+    assert found["log-loss"].high > 1.0
+    logits[1] = -logits[0] + 2 * logits[0] * members[1][:, None]  # the other right on members, and on them alone
+    gap = by_name(utility(logits, labels, members, 0.95))["generalisation-gap"]
+    assert (gap.low, gap.high) == (-1.0, 1.0)
+
+
 def test_one_model_has_an_interval_over_records_where_there_is_one():
     logits, labels, members = case(1)
     found = by_name(utility(logits, labels, members, 0.9))

@@ -199,6 +199,7 @@ def test_what_given_weights_leave_fresh_is_said(tmp_path: Path, monkeypatch: pyt
     from sfumato.cli.promises import left_fresh
     from sfumato.data.population import Population
     from sfumato.defences.pretrained import Pretrained
+    from sfumato.defences.tl_dmi import TLDMI
     from sfumato.models.mlp import MLP
     from sfumato.training.recipe import Recipe
     from sfumato.training.task import Task
@@ -209,7 +210,9 @@ def test_what_given_weights_leave_fresh_is_said(tmp_path: Path, monkeypatch: pyt
     for classes in (3, 5):
         save_file(task.model.build((4,), classes).state_dict(), f"{classes}.safetensors")
         recipes.append(Recipe(task, Pretrained(weights=f"{classes}.safetensors", data="public"), f"from {classes}"))
-    (told,) = left_fresh(recipes, data)
+    recipes.append(Recipe(task, TLDMI(weights="3.safetensors"), "tuned"))
+    told, tuned = left_fresh(recipes, data)
+    assert tuned == told.replace("from 3", "tuned")
     assert told.startswith("from 3: 2 tensors come from the given weights; left fresh: ")
     assert told.count("weight") == 2  # "weights" and the head's own
 
