@@ -17,8 +17,9 @@ class GalleryRow:
         question: what was guessed, e.g. the class or the step, as text.
         target: float32 [*shape], a training record of the class, or the record itself.
         reconstruction: float32 [*shape], the guess.
-        nearest: float32 [*shape], the training record nearest to the guess.
-        control: float32 [*shape], the record nearest to the guess among those that the model never saw; NaN for none.
+        nearest: float32 [*shape], the record nearest to the guess among training records of the class, or of the batch.
+        control: float32 [*shape], the same among as many records of the class that the model, or the update, never saw;
+            of other classes where there are none; NaN for none at all.
     """
 
     subject: str

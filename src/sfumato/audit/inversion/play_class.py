@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from sfumato.audit.inversion.judge import Judge
 from sfumato.audit.inversion.measures import class_measures
 from sfumato.audit.inversion.scene import Answered, Outcome, Scene, answered, result_of
 from sfumato.audit.record import NotRun
+from sfumato.audit.utility import honest
 from sfumato.data.population import Population
 from sfumato.errors import UsageError
 from sfumato.seeding import stream
-from sfumato.types import Bools, Floats, Ints
+from sfumato.types import Bools, Floats, Ints, Rows
 
 SHOWN = 8  # classes of each subject and attack in the gallery
 
@@ -77,25 +79,53 @@ def classes_asked(population: Population, trained: Bools, count: int, seed: int)
 
 
 def _rows(scene: Scene, attack: str, done: Answered, asked: Ints) -> list[GalleryRow]:
-    """The best guess of some classes of the first target."""
+    """The best guess of some classes of the first target; classes that have training records as they came."""
     records = scene.population.tensor(np.arange(len(scene.population))).numpy()
-    labels, inside = scene.population.label_array, scene.trained[0]
     found = []
     for position in np.linspace(0, asked.shape[1] - 1, min(SHOWN, asked.shape[1])).round().astype(int):
         label, guess = int(asked[0, position]), done.guesses[0].records[position, 0]
-        own, others = records[inside & (labels == label)], records[~inside & (labels == label)]
+        beside = compared(scene.population, scene.trained[0], label, scene.settings.seed)
+        if not len(beside.inside):
+            continue
         found.append(
             GalleryRow(
                 subject=scene.subject,
                 attack=attack,
                 question=f"class {scene.population.class_names[label]}",
-                target=own[0],
+                target=records[beside.inside[0]],
                 reconstruction=guess,
-                nearest=nearest(records[inside], guess),
-                control=nearest(others if len(others) else records[~inside], guess),
+                nearest=nearest(records[beside.inside], guess),
+                control=nearest(records[beside.outside], guess) if len(beside.outside) else np.full_like(guess, np.nan),
             )
         )
     return found
+
+
+class Compared(NamedTuple):
+    """int64 positions of records that a model was trained on, and of as many that it never saw."""
+
+    inside: Rows
+    outside: Rows
+
+
+def compared(population: Population, trained: Bools, label: int, seed: int) -> Compared:
+    """Equally many records of a class on both sides, drawn at random, because the nearest of many is nearer.
+
+    Where the model never saw a record of the class, or was trained on all, the others are of other classes.
+
+    Args:
+        population: records with a planted label are no picture of their class, and are left out.
+        trained: bool [n].
+        label: the class.
+        seed: of the draw.
+    """
+    own, plain = population.label_array == label, honest(population)
+    order = stream(seed, "inversion", "gallery", label).permutation(len(population))
+    inside, outside = (order[(side & plain & own)[order]] for side in (trained, ~trained))
+    if not len(outside):
+        outside = order[(~trained & plain)[order]]
+    count = min(len(inside), len(outside)) or len(inside)
+    return Compared(inside[:count], outside[:count])
 
 
 def nearest(records: Floats, guess: Floats) -> Floats:

@@ -138,10 +138,9 @@ def _result(
 def _rows(scene: Scene, attack: str, one: RoundsAsked, done: Answered) -> list[GalleryRow]:
     """The first record of some steps of the first target, with the guess that is nearest to it."""
     rounds, guessed = one.rounds[0], done.guesses[0].records
-    inside = scene.population.tensor(scene.targets[0].rows).numpy()
     found = []
     for step in range(min(SHOWN, len(guessed))):
-        true = rounds.truth[step, 0]
+        true, batch = rounds.truth[step, 0], _there(rounds.truth[step])
         guess = nearest(_there(guessed[step]), true)
         found.append(
             GalleryRow(
@@ -150,8 +149,8 @@ def _rows(scene: Scene, attack: str, one: RoundsAsked, done: Answered) -> list[G
                 question=f"step {step + 1}",
                 target=true,
                 reconstruction=guess,
-                nearest=nearest(inside, guess),
-                control=nearest(_there(rounds.others[step]), guess),
+                nearest=nearest(batch, guess),
+                control=nearest(_there(rounds.others[step])[: len(batch)], guess),
             )
         )
     return found

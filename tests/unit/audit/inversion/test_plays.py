@@ -7,12 +7,13 @@ from sfumato.attacks.inversion.dlg import DLG
 from sfumato.attacks.inversion.fredrikson import Fredrikson
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.inversion.play_attribute import columns_asked, columns_hidden, players_of, values_of
-from sfumato.audit.inversion.play_class import classes_asked, nearest
+from sfumato.audit.inversion.play_class import classes_asked, compared, nearest
 from sfumato.audit.inversion.play_gradient import _joined, kinds_of_batches, rounds_asked
 from sfumato.audit.inversion.scene import known_box
 from sfumato.audit.inversion.settings import InversionSettings
 from sfumato.audit.inversion.study import Workplace, scene_of, suspects
 from sfumato.audit.settings import AuditSettings
+from sfumato.data.owners import PLANTED, TRUE_CLASS
 from sfumato.data.population import Population, Unit
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotApplicable, UsageError
@@ -61,6 +62,25 @@ def test_classes_are_the_same_for_all_targets_and_only_those_that_were_trained_o
     assert set(found[1]) < {2, 3, 4, 5}  # three of its four, as many as the other has
     with pytest.raises(UsageError, match="labelled training records"):
         classes_asked(population, np.zeros((1, 60), dtype=bool), 0, seed=1)
+
+
+def test_the_gallery_compares_equally_many_records_as_they_came():
+    labels = np.arange(60) % 3
+    population = Population(np.zeros((60, 2), dtype=np.float32), Unit("example"), labels=labels)
+    trained = np.arange(60) < 40
+    planted = np.arange(60) < 9
+    population = replace(population, groups={PLANTED: np.where(planted, PLANTED, ""), TRUE_CLASS: labels.astype(str)})
+    found = compared(population, trained, 1, seed=0)
+    assert len(found.inside) == len(found.outside) == 7  # of the twenty records of the class seven were not trained on
+    assert (labels[found.inside] == 1).all()
+    assert (labels[found.outside] == 1).all()
+    assert trained[found.inside].all()
+    assert not trained[found.outside].any()
+    assert not planted[found.inside].any()
+    alone = compared(population, labels == 1, 1, seed=0)
+    assert len(alone.inside) == len(alone.outside) == 17
+    assert (labels[alone.outside] != 1).all()
+    assert len(compared(population, np.ones(60, bool), 1, seed=0).outside) == 0
 
 
 def test_nearest_record():
