@@ -74,6 +74,13 @@ def digits_network(seed=0):
     return fitted_network(*digits(), CLASSES, hidden=(48,), seed=seed)
 
 
+@cache
+def shifted_network(shift):
+    """Another class's pictures fill each class: those of class c carry the label c - `shift`."""
+    x, y = digits()
+    return fitted_network(x, (y - shift) % CLASSES, CLASSES)
+
+
 def oracle_for(network, shape, classes, box=None, *, seed=0, name="a model for tests"):
     box = image_box(shape) if box is None else box
     return oracle_of(network, Undefended(), shape, classes, box, seed=seed, name=name)
@@ -230,14 +237,15 @@ def nearest(guesses, records):
     return float(torch.cdist(flat, torch.as_tensor(records).flatten(1).double()).min(dim=1).values.mean())
 
 
-def nearer_to_own(records, labels):
+def nearer_to_own(records, labels, filled=None):
     """float64 [q]: how much nearer the guesses [q, k, ...] of a class come to its records than to other classes'.
 
-    The mean distance to the nearest record of each other class, minus the distance to the nearest of its own.
+    The mean distance to the nearest record of each other class (the control), minus the distance to the nearest of its
+    own. Where others' pictures filled the classes, `filled` [q] names whose, and the control leaves these out.
     """
     x, y = digits()
     gains = []
-    for guesses, label in zip(records, labels, strict=True):
-        others = [nearest(guesses, x[y == other]) for other in range(CLASSES) if other != label]
+    for guesses, label, there in zip(records, labels, labels if filled is None else filled, strict=True):
+        others = [nearest(guesses, x[y == other]) for other in range(CLASSES) if other not in (label, there)]
         gains.append(np.mean(others) - nearest(guesses, x[y == label]))
     return np.array(gains)
