@@ -19,6 +19,7 @@ from sfumato.audit.findings import one_run_bounds
 from sfumato.audit.frontier import Contended, frontier_of
 from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
+from sfumato.audit.inversion.foreseeing import foresee_recipes
 from sfumato.audit.inversion.gallery import Gallery
 from sfumato.audit.inversion.study import Workplace, check, invert_recipes
 from sfumato.audit.paired import aucs, difference_of_scores, paired, rates_at, resolved, unresolved_difference
@@ -123,6 +124,8 @@ def compare(
     start = time.perf_counter()
     membership = _checked(population, public, recipes, settings)
     jobs = jobs_for(population, recipes, membership, settings)
+    place = Workplace(store, executor, on_event or silent)
+    foresee_recipes(population, public, recipes, jobs, membership, settings, place)
     asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
     results, done = carried_out(asked, store, executor, on_event)
     measured = _measured(recipes, population, membership, results, settings, store)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
+from sfumato.audit.inversion.foreseeing import foresee_recipes
 from sfumato.audit.inversion.planning import planned_inversion
+from sfumato.audit.inversion.study import Workplace, check
 from sfumato.audit.queries import asked_of_each, queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
 from sfumato.errors import StoreMismatch
 from sfumato.execution.cost import CostEstimate, estimate
+from sfumato.execution.events import Event, Notice
 from sfumato.execution.jobs import TrainJob
 from sfumato.execution.store import State, Store
 from sfumato.targets.queries import BASE, QuerySet
@@ -34,6 +38,7 @@ class Plan:
         asked: recipe that answers at random -> most queries for each record in the game, to each model.
         inversions: inversion attack -> questions (classes, steps, records) that are still to be answered.
         inversion_fits: models that these train for themselves, what several share counted once.
+        refused: why some inversions will not run.
     """
 
     cost: CostEstimate
@@ -43,6 +48,7 @@ class Plan:
     asked: dict[str, int] = field(default_factory=dict)
     inversions: dict[str, int] = field(default_factory=dict)
     inversion_fits: int = 0
+    refused: tuple[str, ...] = ()
 
 
 def plan(
@@ -52,9 +58,16 @@ def plan(
     store: Store,
     public: Population | None = None,
 ) -> Plan:
-    """Count what is there and what is missing, and measure what a missing model costs."""
+    """Count what is there and what is missing, and measure what a missing model costs.
+
+    Raises:
+        UsageError: for settings that the run would refuse.
+    """
     membership = settings.membership(population)
+    check(population, public, recipes, membership, settings)
     by_recipe = jobs_for(population, recipes, membership, settings)
+    place, told = _listening(store)
+    foresee_recipes(population, public, recipes, by_recipe, membership, settings, place)
     jobs = [job for group in by_recipe for job in group]
     stored = [job for job in jobs if _state(store, job) == "ready"]
     parts: dict[tuple[QuerySet, ...], list[TrainJob]] = {}
@@ -81,7 +94,20 @@ def plan(
         },
         inversions=inverted.questions,
         inversion_fits=inverted.fits,
+        refused=tuple(event.text for event in told if isinstance(event, Notice)),
     )
+
+
+class _Listening(NamedTuple):
+    """A place, and what was told there."""
+
+    place: Workplace
+    told: list[Event]
+
+
+def _listening(store: Store) -> _Listening:
+    told: list[Event] = []
+    return _Listening(Workplace(store, on_event=told.append), told)
 
 
 def _lost(store: Store, job: TrainJob, asked: tuple[QuerySet, ...], settings: AuditSettings, known: set[str]) -> bool:

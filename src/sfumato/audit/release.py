@@ -14,6 +14,7 @@ from sfumato.audit.compare import CHOSEN_AFTERWARDS, Run, jobs_for, summary_of
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.game import Case, Game
 from sfumato.audit.guarantees import summary
+from sfumato.audit.inversion.foreseeing import foresee
 from sfumato.audit.inversion.study import Suspect, Workplace, check, invert
 from sfumato.audit.inversion.targets import of_model
 from sfumato.audit.provenance import provenance
@@ -95,6 +96,8 @@ def audit_release(
     membership = release_design(release.members, settings)
     settings = _of_one(settings)  # there is one model to invert
     check(population, public, [release.recipe], membership, settings)
+    place = Workplace(store, executor, on_event or silent)
+    foresee([_suspect(release, population)], population, public, membership, settings, place)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
     _check_seeds(release, jobs)
     queries = queries_for(release.recipe, population, settings)
@@ -102,7 +105,6 @@ def audit_release(
     game = _game(population, release, membership, gather(done.results, population), queries)
     tried = attack_all(game, settings, fit_runner(store))
     studied = asked_often(release.recipe, game, tried, population, settings, fit_runner(store))
-    place = Workplace(store, executor, on_event or silent)
     inverted = invert(population, public, [_suspect(release, population)], membership, settings, place)
     subject = inverted.filled(_subject(population, release, membership, game, settings, tried, studied, done))
     checks = alarm_checks([subject])

@@ -130,9 +130,14 @@ def trained_and_attacked(context: typer.Context, ready: Prepared, screen: Screen
 def attacking(settings: AuditSettings) -> str:
     """What begins once the training is over."""
     inverted = 0 if settings.inversion is None else len(settings.inversion.attacks)
-    parts = [f"attacking each model in {len(settings.attacks)} ways"] if settings.attacks else []
-    parts += [f"inverting some in {inverted} ways"] if inverted else []
+    parts = [f"attacking each model in {ways(len(settings.attacks))}"] if settings.attacks else []
+    parts += [f"inverting some models in {ways(inverted)}"] if inverted else []
     return f"{', then '.join(parts).capitalize()} ..."
+
+
+def ways(count: int) -> str:
+    """ "1 way", "2 ways"."""
+    return "1 way" if count == 1 else f"{count} ways"
 
 
 def announcing(shown: OnEvent, screen: Screen, sentence: str) -> OnEvent:

@@ -70,13 +70,15 @@ def test_time_without_training_says_nothing_of_what_is_left():
     tally.since -= 10
     tally.add(JobDone("k1", "1", "trained", 1.0, "b"))
     tally.add(JobDone("k2", "2", "trained", 1.0, "b"))
-    assert not tally.open and tally.seconds == pytest.approx(10, rel=0.01)
+    assert not tally.open
+    assert tally.seconds == pytest.approx(10, rel=0.01)
     between = tally.seconds
     assert tally.seconds == between  # the clock stands still until training goes on
     tally.add(BundleStarted("c", 1, "c"))
     tally.since -= 5
     tally.add(Ended("interrupted", 2, 0, 0, 1, 15.0))
-    assert not tally.open and tally.seconds == pytest.approx(15, rel=0.01)
+    assert not tally.open
+    assert tally.seconds == pytest.approx(15, rel=0.01)
 
 
 def test_lines_come_sparingly(monkeypatch):

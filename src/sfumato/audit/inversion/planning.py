@@ -9,12 +9,13 @@ from typing import Any, cast
 from sfumato.attacks.inversion.base import InversionAttack, why_not
 from sfumato.attacks.inversion.evidence import ClassEvidence, GradientEvidence
 from sfumato.audit.inversion.caching import AnyEvidence, Reconstruction, Timed, restricted
-from sfumato.audit.inversion.play_attribute import columns_asked
+from sfumato.audit.inversion.play_attribute import TABLES_ONLY, columns_asked
 from sfumato.audit.inversion.play_class import class_evidence
 from sfumato.audit.inversion.play_gradient import rounds_asked
-from sfumato.audit.inversion.play_label import label_evidence, rows_asked
+from sfumato.audit.inversion.play_label import NOTHING_PLANTED, label_evidence, rows_asked
 from sfumato.audit.inversion.scene import Scene
 from sfumato.audit.inversion.study import Workplace, scene_of, suspects
+from sfumato.audit.inversion.targets import Target
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
@@ -64,14 +65,12 @@ def planned_inversion(
 def _count(scene: Scene, attack: InversionAttack[Any], store: Store, fits: set[str]) -> int:
     """Questions of one attack on one subject; keys of what it must train are added to `fits`."""
     asked = 0
-    for several in _evidence(scene, attack):
+    for several in evidence_asked(scene, attack, []):
         for target, one in zip(scene.targets, several, strict=True):
             if stored(store, Reconstruction(attack, one, None, scene.run_fit)):
                 continue
-            seen = one
-            if not isinstance(one, GradientEvidence):
-                seen = replace(cast(ClassEvidence, one), oracle=target.untrained(scene.known.box))
             try:
+                seen = before_training(scene, target, one)
                 if why_not(attack, cast(Any, seen)):
                     continue
                 needed = [Timed(fit) for fit in attack.fits(restricted(attack, seen))]
@@ -82,22 +81,37 @@ def _count(scene: Scene, attack: InversionAttack[Any], store: Store, fits: set[s
     return asked
 
 
-def _evidence(scene: Scene, attack: InversionAttack[Any]) -> list[list[AnyEvidence]]:
-    """What the attack will be asked, for each variant and target."""
+def before_training(scene: Scene, target: Target, one: AnyEvidence) -> AnyEvidence:
+    """Evidence whose oracle is a model of the target's kind that has not been trained yet."""
+    if isinstance(one, GradientEvidence):
+        return one
+    return replace(cast(ClassEvidence, one), oracle=target.untrained(scene.known.box))
+
+
+def evidence_asked(scene: Scene, attack: InversionAttack[Any], reasons: list[str]) -> list[list[AnyEvidence]]:
+    """What the attack will be asked, for each variant and target; `reasons` gets those why it will not be asked."""
+    left_out: dict[str, list[str]] = {}
     try:
         if attack.game == "class":
             return [list(class_evidence(scene, attack))]
         if attack.game == "label":
-            return [list(label_evidence(scene, attack))] if len(rows_asked(scene)) else []
+            _need(len(rows_asked(scene)) > 0, NOTHING_PLANTED)
+            return [list(label_evidence(scene, attack))]
         if attack.game == "attribute":
-            return [list(one.evidence) for one in columns_asked(scene, attack)] if _is_table(scene) else []
-        return [list(one.evidence) for one in rounds_asked(scene, {})]
-    except NotApplicable:
+            shape = scene.population.records.shape
+            _need(len(shape) == 1, TABLES_ONLY.format(shape))
+            return [list(one.evidence) for one in columns_asked(scene, attack)]
+        return [list(one.evidence) for one in rounds_asked(scene, left_out)]
+    except NotApplicable as error:
+        reasons.append(str(error))
         return []
+    finally:
+        reasons += left_out
 
 
-def _is_table(scene: Scene) -> bool:
-    return len(scene.population.records.shape) == 1
+def _need(there: bool, reason: str) -> None:
+    if not there:
+        raise NotApplicable(reason)
 
 
 def stored(store: Store, fit: Fit) -> bool:

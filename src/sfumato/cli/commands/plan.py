@@ -42,6 +42,7 @@ def _document(found: Plan, ready: Prepared) -> dict[str, Any]:
         "asked_at_random": found.asked,
         "inversions": found.inversions,
         "inversion_fits": found.inversion_fits,
+        "inversions_refused": list(found.refused),
         "tuning": trainings(ready.recipes, ready.config.tune),
         "private": [promise._asdict() for promise in promises(ready.recipes, ready.population)],
         **asdict(found.cost),
@@ -84,11 +85,12 @@ def _inverted(found: Plan) -> list[str]:
     if not found.inversions:
         return []
     if not asked:
-        return ["Inversion: nothing is left to reconstruct."]
+        return ["Inversion: nothing is left to reconstruct.", *found.refused]
     told = ", ".join(f"{attack} {count}" for attack, count in asked.items())
     return [
         f"Inversion: {told} reconstructions; {found.inversion_fits} networks are trained for them first. The record "
-        "says what each took; their time comes on top."
+        "says what each took; their time comes on top.",
+        *found.refused,
     ]
 
 
