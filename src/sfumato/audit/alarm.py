@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
+from sfumato.audit.inverted import ReconstructionBound
 from sfumato.audit.measured import EVERYONE
 from sfumato.audit.record import CheckResult, Finding, Notice, QueryRisk, Subject
 
@@ -27,9 +28,10 @@ def above(subject: Subject) -> list[Above]:
     since a guarantee holds for each unit and whoever asks. Lower bounds on epsilon are compared with the epsilon at
     their own delta.
     """
+    found_above = [Above(subject.name, broken.text) for broken in broken_bounds(subject)]
     promised = subject.guarantee.numbers
     if promised is None or promised.permitted is None:
-        return []
+        return found_above
     measured = [(attack.name, attack.findings) for attack in subject.attacks]
     measured += [(_named(row), row.findings) for row in subject.query_risk]
     judged = [
@@ -39,7 +41,7 @@ def above(subject: Subject) -> list[Above]:
         if found.name == "tpr_at_fpr" and found.resolvable and found.at is not None and found.low is not None
         if (bound := promised.permitted.at(found.at)) is not None
     ]
-    found_above = [
+    found_above += [
         Above(
             subject.name,
             f"{name} finds at least {low:.3g} of the members at a false positive rate of {found.at:g}, where the "
@@ -57,6 +59,36 @@ def above(subject: Subject) -> list[Above]:
         )
         for bound in subject.epsilon
         if bound.delta in epsilons and bound.value > epsilons[bound.delta]
+    ]
+
+
+class Broken(NamedTuple):
+    """A bound on reconstruction that a measurement lies above, and that in words."""
+
+    bound: ReconstructionBound
+    text: str
+
+
+def broken_bounds(subject: Subject) -> list[Broken]:
+    """Bounds on reconstruction that an attack lies above, at a level that all bounds of the subject share.
+
+    Bounds on what is rebuilt of a class are left out: success without the class is not known there.
+    """
+    judged = [
+        (result, bound, measure.attacked)
+        for result in subject.inversions
+        for bound in result.bounds
+        if bound.applies and result.game != "class" and (measure := result.measure(bound.measured)) is not None
+        if measure.attacked.resolvable
+    ]
+    return [
+        Broken(
+            bound,
+            f"{result.name} is right in at least {low:.3g} of all cases ({bound.measured.replace('_', ' ')}), where the "
+            f"guarantee permits at most {bound.permitted:.3g}",
+        )
+        for result, bound, found in judged
+        if (low := shared_low(found, len(judged))) > bound.permitted
     ]
 
 
@@ -91,7 +123,7 @@ def alarm_checks(subjects: Sequence[Subject]) -> list[CheckResult]:
     return [
         CheckResult(
             name=f"guarantee of {name}",
-            condition="no attack above the curve that the guarantee permits",
+            condition="no attack above what the guarantee permits",
             outcome="failed",
             explanation=f"{BROKEN}: {'; '.join(texts)}",
         )

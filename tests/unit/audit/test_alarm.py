@@ -1,7 +1,8 @@
 import pytest
 
-from sfumato.audit.alarm import BROKEN, above, alarm_checks, alarms, shared_low
+from sfumato.audit.alarm import BROKEN, above, alarm_checks, alarms, broken_bounds, shared_low
 from sfumato.audit.checks import exit_code, run_checks
+from sfumato.audit.inverted import InversionResult, Measure, ReconstructionBound
 from sfumato.audit.record import (
     EpsilonAt,
     EpsilonFinding,
@@ -106,3 +107,35 @@ def test_the_alarm_is_loud(compared, subject):
     assert any(BROKEN in line for line in told.against)
     assert alarm_checks([subject]) == []
     assert BROKEN not in verdict([subject], ()).sentence
+
+
+def rebuilt(permitted, *, game="label", rows=1, applies=True):
+    """Attacks on reconstruction that find 0.30 at least, where so much is permitted."""
+    share = Finding(name="planted_label", value=0.35, low=0.30, high=0.40)
+    bound = ReconstructionBound(
+        prior=0.1, permitted=permitted, measured="planted_label", unit="person", method="made up", applies=applies
+    )
+    measure = Measure(name="planted_label", level="record", more="higher", attacked=share)
+    one = InversionResult(
+        name="planted-label", game=game, access="scores", measures=[measure], bounds=[bound], targets=2, questions=9,
+        guesses=1,
+    )  # fmt: skip
+    return [one] * rows
+
+
+@pytest.mark.parametrize(
+    ("given", "broken"),
+    [
+        (rebuilt(0.29), True),
+        (rebuilt(0.31), False),
+        (rebuilt(0.29, rows=9), False),  # many bounds share the level
+        (rebuilt(0.20, rows=9), True),
+        (rebuilt(0.20, game="class"), False),  # success without the class is not known
+        (rebuilt(0.20, applies=False), False),
+    ],
+)
+def test_a_reconstruction_above_its_bound_breaks_the_guarantee(subject, given, broken):
+    one = promising(subject, 0.9).model_copy(update={"inversions": given})
+    assert bool(above(one)) == broken
+    assert bool(alarm_checks([one])) == broken
+    assert bool(broken_bounds(one)) == broken

@@ -1,5 +1,7 @@
 """What a guarantee permits of each game, and the sentences where it speaks of something else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,12 @@ from sfumato.accounting.adjacency import Adjacency
 from sfumato.accounting.guarantee import NoGuarantee, guarantee
 from sfumato.accounting.history import Event, History
 from sfumato.accounting.reconstruction import rero_bound, rero_gaussian
+from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.audit.inversion.bounds import bounds_for, unit_is_class
+from sfumato.audit.inversion.guesses import AttributeGuesses
+from sfumato.audit.inversion.measures import attribute_measures
+from sfumato.audit.inversion.play_attribute import success_without
+from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population, Unit
 from sfumato.errors import UsageError
 from sfumato.private.plan import Plan
@@ -44,8 +51,48 @@ def test_a_planted_label_is_bounded_by_the_guarantee_of_its_unit():
 def test_a_hidden_attribute_is_bounded_and_the_prior_explained():
     found = only("attribute", guaranteed(), population(), 0.4, "attribute_accuracy")
     assert found.applies
-    assert found.permitted > 0.4
-    assert "population" in found.note
+    assert found.permitted == pytest.approx(float(rero_bound(guaranteed(), [0.4], group_size=2)[0]))  # one for another
+    assert "never saw" in found.note
+
+
+def test_what_a_model_tells_of_records_that_it_never_saw_is_no_breach():
+    """A model that knows the population better than the public records do is right on everybody's attribute."""
+    truth, members = np.zeros((2, 200), dtype=np.int64), np.tile(np.arange(200) % 2 == 0, (2, 1))
+    right = np.where(np.arange(200) // 2 % 10 < 8, truth, 1)  # eight of ten, of members and of others
+    poor = np.where(np.arange(200) % 2 + np.arange(200) // 2 % 2 == 1, truth, 1)
+    units = np.tile(np.arange(200), (2, 1))
+    found = AttributeGuesses(right, poor, truth, members, units)
+    prior = success_without(found, 0.95)
+    weak = guaranteed(noise_multiplier=60.0)  # it permits next to nothing
+    bound = only("attribute", weak, population(), prior, "attribute_accuracy")
+    measured = attribute_measures(found, AuditSettings(models=2, attacks=(LossThreshold(),)))[0].attacked
+    assert 0.8 < prior < 0.9
+    assert measured.low < bound.permitted
+    with_baseline = only("attribute", weak, population(), 0.5, "attribute_accuracy")
+    assert measured.low > with_baseline.permitted  # what the baseline alone would have called broken
+
+
+def test_the_prior_of_an_attribute_is_at_least_that_of_the_population():
+    truth, members = np.zeros((2, 40), dtype=np.int64), np.tile(np.arange(40) < 20, (2, 1))
+    found = AttributeGuesses(truth + 1, truth, truth, members, np.tile(np.arange(40), (2, 1)))
+    assert success_without(found, 0.95) == 1.0
+    assert success_without(replace(found, members=np.ones((2, 40), bool)), 0.95) is None
+
+
+def test_a_guarantee_about_records_bounds_what_a_units_other_records_tell_as_a_group():
+    made, swapped = population("aabbcc"), 2 * 2
+    found = only("attribute", guaranteed("example"), made, 0.4, "attribute_accuracy")
+    assert found.permitted == pytest.approx(float(rero_bound(guaranteed(), [0.4], group_size=swapped)[0]))
+    assert "group of 2" in found.note
+    whole = only("attribute", guaranteed("person", max_records_per_unit=2), made, 0.4, "attribute_accuracy")
+    assert whole.permitted < found.permitted
+    step = only("gradient", guaranteed("example"), made, 0.1, "identified", "unit")
+    assert step.permitted == pytest.approx(float(rero_gaussian([0.1], 2.0, group_size=2)[0]), rel=2e-2)
+    assert "group of 2" in step.note
+    alone = only("gradient", guaranteed("example"), made, 0.1, "identified", "record")
+    assert alone.permitted == pytest.approx(float(rero_gaussian([0.1], 2.0)[0]), rel=5e-3)
+    planted = only("label", guaranteed("example"), made, 0.1, "planted_label")
+    assert planted.permitted == pytest.approx(float(rero_bound(guaranteed(), [0.1])[0]))
 
 
 def test_one_step_on_a_known_batch_has_the_closed_form():

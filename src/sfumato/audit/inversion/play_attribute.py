@@ -11,6 +11,7 @@ from sfumato.attacks.inversion.base import InversionAttack
 from sfumato.attacks.inversion.evidence import AttributeEvidence
 from sfumato.attacks.inversion.population_baseline import PopulationFit
 from sfumato.audit.inversion.caching import Timed
+from sfumato.audit.inversion.estimates import Answers, in_pairs
 from sfumato.audit.inversion.guesses import AttributeGuesses
 from sfumato.audit.inversion.measures import attribute_measures
 from sfumato.audit.inversion.scene import Answered, Outcome, Scene, answered, result_of
@@ -206,10 +207,24 @@ def _result(
         units=np.stack([scene.population.unit_of[players.asked] for players in one.players]),
     )
     measures = attribute_measures(found, scene.settings)
-    baseline = next((m.control.value for m in measures if m.name == "attribute_accuracy" and m.control), None)
-    bounds = scene.bounds("attribute", baseline, "attribute_accuracy")
+    bounds = scene.bounds("attribute", success_without(found, scene.settings.confidence), "attribute_accuracy")
     told = [_told(scene, one.players)]
     return result_of(scene, attack, done, measures, variant=one.variant, knowledge=told, bounds=bounds)
+
+
+def success_without(found: AttributeGuesses, confidence: float) -> float | None:
+    """How often the attack is right on records that the model never saw, or the baseline on members, if more.
+
+    The upper end of the interval. A model that never saw a record tells something of it, too, because it knows the
+    population: only what goes beyond that is bounded by a guarantee. None where there is no interval.
+    """
+    answers = Answers(in_pairs(*found.guessed.shape), found.units, "units", confidence)
+    hits = np.where(found.members, np.nan, found.guessed == found.truth)
+    known = np.where(found.members, found.baseline == found.truth, np.nan)
+    if not np.isfinite(hits).any() or not np.isfinite(known).any():
+        return None
+    high = answers.share("success_without", hits).high
+    return None if high is None else max(high, float(np.nanmean(known)))
 
 
 def _baseline(scene: Scene, evidence: AttributeEvidence) -> Ints:

@@ -131,7 +131,7 @@ def _result(
     measures = gradient_measures(guesses, scene.settings)
     blind = next((m.attacked.at for m in measures if m.name == "identified"), None)
     prior = None if blind is None else min(1.0, blind * guesses.truth.shape[1])  # the best of b guesses is assigned
-    bounds = scene.bounds("gradient", prior, "identified")
+    bounds = scene.bounds("gradient", prior, "identified", one.batches.level)
     return result_of(scene, attack, done, measures, variant=one.batches.variant, bounds=bounds, note=FIRST_STEP)
 
 

@@ -80,11 +80,13 @@ class Scene:
             raise SfumatoError("Expected settings of inversion, got none.")
         return self.settings.inversion
 
-    def bounds(self, game: Game, prior: float | None, measured: str) -> list[ReconstructionBound]:
+    def bounds(
+        self, game: Game, prior: float | None, measured: str, level: str = "record"
+    ) -> list[ReconstructionBound]:
         """What the guarantee permits beside a measure; nothing where the prior could not be measured, or is 0."""
         if not prior or not 0 < prior <= 1:
             return []
-        return bounds_for(game, self.guarantee, self.population, prior, measured)
+        return bounds_for(game, self.guarantee, self.population, prior, measured, level)
 
     def seed(self, attack: InversionAttack[Any], target: int, *names: str | int) -> int:
         """Root of an attack's random streams on one model."""

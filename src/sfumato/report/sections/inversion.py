@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from sfumato.attacks import inversion
+from sfumato.audit.alarm import broken_bounds
 from sfumato.audit.inversion.headline import inversion_headline
 from sfumato.audit.inverted import InversionDesign, InversionResult, Level, Measure
 from sfumato.audit.measured import NotRun
@@ -232,16 +233,16 @@ def _charts(results: Sequence[tuple[int, Subject, InversionResult]], level: Leve
 def _bounds(results: Sequence[tuple[int, Subject, InversionResult]]) -> list[BoundRow]:
     rows = []
     for index, subject, result in results:
+        broken = [one.bound for one in broken_bounds(subject)]
         for bound in result.bounds:
             measure = result.measure(bound.measured)
             rate = None if measure is None else measure.attacked.model_copy(update={"name": "success_rate"})
-            low = rate.low if rate is not None and rate.resolvable else None
             rows.append(
                 BoundRow(
                     swatch(index), subject.name, _asked(result), bool(result.reconstruction), label(bound.measured),
                     bound.unit, percent(bound.prior), percent(bound.permitted),
                     shown(rate) if rate is not None and bound.applies else None, bound.method, bound.note,
-                    bound.applies and low is not None and low > bound.permitted,
+                    any(bound is one for one in broken),
                 )
             )  # fmt: skip
     return rows
