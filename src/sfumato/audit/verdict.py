@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from sfumato.attacks.catalogue import inversions
 from sfumato.audit.alarm import BROKEN, above
+from sfumato.audit.inversion.headline import IN_WORDS
 from sfumato.audit.inversion.wording import SHOWS, Strongest, strongest_inversions
 from sfumato.audit.measured import EVERYONE, Measured
 from sfumato.audit.record import AttackResult, CheckResult, Finding, GroupResult, QueryRisk, Subject, Verdict
@@ -154,7 +155,7 @@ def told(line: Strongest) -> str:
 
 def with_control(line: Strongest) -> str:
     """A measure of inversion in words, beside its control."""
-    measure, name = line.measure, line.measure.name.replace("_", " ")
+    measure, name = line.measure, IN_WORDS[line.measure.name]
     attacked = describe(measure.attacked.model_copy(update={"name": name}))
     if measure.control is None:
         return attacked

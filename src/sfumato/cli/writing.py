@@ -108,6 +108,8 @@ def summary(record: AuditRecord, screen: Screen) -> None:
     columns = ["recipe" if record.kind in ("compare", "audit") else "target", "accuracy on others"]
     columns += ["strongest attack", "its AUC", rate]
     rows = [_row(subject, at) for subject in record.subjects]
+    if record.inversion is not None and not any(subject.attacks for subject in record.subjects):
+        columns, rows = columns[:2], [row[:2] for row in rows]  # nobody asked who was a member
     if not any(subject.utility for subject in record.subjects):
         columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     screen.say("")

@@ -225,7 +225,7 @@ def test_inversion_end_to_end(sfumato, tmp_path):
     done = sfumato("compare", *words, "--gallery", "--out", "first")
     assert done.exit_code == 0, done.output
     assert "Inversion of undefended, record-level" in done.stdout
-    assert "none ran" in done.stdout
+    assert "strongest attack" not in done.stdout  # no membership attack was asked for
     assert {p.name for p in (tmp_path / "first").iterdir()} >= {"report.html", "record.json", "gallery.html"}
     record = json.loads((tmp_path / "first" / "record.json").read_text())
     (subject,) = record["subjects"]

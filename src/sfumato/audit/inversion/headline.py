@@ -12,6 +12,17 @@ FIRST = {  # game -> measures of a class, measures of records; the first that ha
     "attribute": (("attribute_accuracy",), ("attribute_gain_on_members",)),
     "label": ((), ("planted_label",)),
 }
+IN_WORDS = {  # of each of these, in a sentence
+    "evaluator_accuracy_1": "share of guesses that are right, says the evaluator,",
+    "class_distance": "distance to the class",
+    "nearer_to_training": "share of guesses nearer to training records",
+    "record_distance": "distance to training records",
+    "identified": "share of records identified",
+    "mse": "mean squared error",
+    "attribute_accuracy": "share of hidden attributes guessed",
+    "attribute_gain_on_members": "gain on members over others",
+    "planted_label": "share of planted labels guessed",
+}
 
 
 class Headline(NamedTuple):

@@ -115,7 +115,9 @@ def step_maker(recipe: AnyRecipe, trained: Trained | None, population: Populatio
         NotApplicable: if a step of this recipe cannot be reproduced by itself; the reason reaches the record.
     """
     if not isinstance(recipe, Recipe):
-        raise NotApplicable("needs a step that can be taken alone, got a training function of the user's own")
+        raise NotApplicable(
+            "needs a single training step, got an estimator or a training function that takes none of its own"
+        )
     task, defence = configured(recipe.defence, recipe.task), recipe.defence
     plan = update_of(defence, population)
     _refuse(task, defence, population, plan)

@@ -62,7 +62,7 @@ def test_what_will_not_run_is_told_first_and_the_plan_says_it_too(population, tm
     begun = next(number for number, event in enumerate(events) if isinstance(event, Started))
     told = [event.text for event in events[:begun] if isinstance(event, Notice)]
     assert len(told) == 2
-    assert told[0].startswith("Will not run: dlg on tree needs a step")
+    assert told[0].startswith("Will not run: dlg on tree needs a single")
     assert told[1].startswith("Will not run: planted-label on tree, network needs records with planted labels")
     by_name = {subject.name: [one.attack for one in subject.not_run] for subject in run.record.subjects}
     assert {"dlg", "planted-label"} <= set(by_name["tree"])

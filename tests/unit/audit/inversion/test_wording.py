@@ -93,3 +93,11 @@ def test_what_a_guarantee_permits_goes_with_the_guarantee_of_a_tuned_subject():
     formal = subject(bounded).model_copy(update={"guarantee": GuaranteeSummary.model_validate(numbers)})
     assert without_guarantee(formal).inversions[0].bounds == []
     assert without_guarantee(subject(bounded)).inversions[0].bounds == [bound]
+
+
+def test_every_headline_has_words_of_its_own():
+    from sfumato.audit.inversion.headline import FIRST, IN_WORDS
+
+    assert {name for levels in FIRST.values() for names in levels for name in names} == set(IN_WORDS)
+    (line,) = verdict([subject(result("a", measure("evaluator_accuracy_1", "class", 0.3)))], []).against
+    assert "right, says the evaluator, 0.800 [0.400, 1.000], control 0.500" in line
