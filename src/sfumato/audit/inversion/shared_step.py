@@ -116,7 +116,7 @@ def step_maker(recipe: AnyRecipe, trained: Trained | None, population: Populatio
     """
     if not isinstance(recipe, Recipe):
         raise NotApplicable(
-            "needs a single training step, got an estimator or a training function that takes none of its own"
+            "needs a single training step, got an estimator or a function that trains"
         )
     task, defence = configured(recipe.defence, recipe.task), recipe.defence
     plan = update_of(defence, population)
