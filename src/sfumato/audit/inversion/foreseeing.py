@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from sfumato.attacks.inversion.base import InversionAttack, why_not
+from sfumato.attacks.inversion.generators.catalogue import prior_named
 from sfumato.audit.inversion.planning import before_training, evidence_asked
+from sfumato.audit.inversion.play_class import class_evidence
 from sfumato.audit.inversion.scene import Scene
 from sfumato.audit.inversion.study import Suspect, Workplace, scene_of, suspects
 from sfumato.audit.settings import AuditSettings
@@ -38,13 +40,15 @@ def foresee(
         place: where events go.
 
     Raises:
-        UsageError: if no attack at all would run.
+        UsageError: if no attack at all would run, or a generator of the user's own fails.
     """
     if settings.inversion is None or not found:
         return
     small = replace(settings, inversion=replace(settings.inversion, targets=1, steps=1, records=1))
     short = [replace(one, targets=one.targets[:1], trained=one.trained[:1]) for one in found]
     scenes = [scene_of(one, population, public, membership, small, place) for one in short]
+    for attack in settings.inversion.attacks:
+        _try_own_generator(scenes[0], attack)
     refused = {
         (scene.subject, attack.method): reasons
         for scene in scenes
@@ -95,6 +99,13 @@ def cannot(scene: Scene, attack: InversionAttack[Any]) -> list[str]:
             return []
         reasons += found
     return list(dict.fromkeys(reasons))
+
+
+def _try_own_generator(scene: Scene, attack: InversionAttack[Any]) -> None:
+    """Make the user's network once; its faults are found now, not after the training."""
+    prior = getattr(attack, "prior", "")
+    if attack.game == "class" and ":" in prior:
+        prior_named(prior).load({}, class_evidence(scene, attack)[0])
 
 
 def _lines(refused: dict[tuple[str, str], list[str]]) -> list[str]:

@@ -3,9 +3,11 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from sfumato.attacks.inversion.dlg import DLG
+from sfumato.attacks.inversion.generators.catalogue import prior_named
 from sfumato.attacks.inversion.gmi import GMI
 from sfumato.attacks.inversion.miface import MIFace
 from sfumato.attacks.inversion.planted_label import PlantedLabel
+from sfumato.attacks.inversion.ppa import PPA
 from sfumato.attacks.membership.loss import LossThreshold
 from sfumato.audit.compare import compare
 from sfumato.audit.inversion.settings import InversionSettings
@@ -13,7 +15,7 @@ from sfumato.audit.plan import plan
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population, Unit
 from sfumato.defences.undefended import Undefended
-from sfumato.errors import UsageError
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.execution.events import Notice, Started
 from sfumato.execution.store import Store
 from sfumato.integrations.sklearn import SklearnRecipe
@@ -76,3 +78,19 @@ def test_a_plan_refuses_what_the_run_would_refuse(population, tmp_path):
     public = Population(np.zeros((8, 3), np.float32), Unit("row"), labels=np.arange(8) % 2)
     with pytest.raises(UsageError, match="shape"):
         plan(population, [NETWORK], settings_of(MIFace()), Store(tmp_path), public)
+
+
+def test_a_generator_of_the_users_own_that_fails_is_refused_before_anything_is_trained(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures, public = (
+        Population(rng.random((40, 1, 8, 8), np.float32), Unit("row"), labels=np.arange(40) % 4, kind="image")
+        for _ in range(2)
+    )
+    (tmp_path / "own.py").write_text("def make(shape):\n    raise RuntimeError('no licence')\n")
+    events, settings = [], settings_of(PPA(prior=f"user-generator:{tmp_path / 'own.py'}:make"))
+    with pytest.raises(SfumatoError, match="no licence"):
+        compare(pictures, [NETWORK], settings, Store(tmp_path), public=public, on_event=events.append)
+    assert events == []
+    with pytest.raises(UsageError, match="got the file") as caught:
+        prior_named("own.py:make")
+    assert "user-generator:own.py:make" in str(caught.value.remedy)

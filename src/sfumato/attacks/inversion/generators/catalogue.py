@@ -13,6 +13,7 @@ from sfumato.attacks.inversion.generators.pca import PCA
 from sfumato.attacks.inversion.generators.user_file import FileGenerator, file_generator
 from sfumato.attacks.inversion.generators.vae import VAE
 from sfumato.attacks.inversion.generators.wgan_gp import WganGp
+from sfumato.errors import UsageError
 
 FEWEST_FOR_VAE = 100  # public pictures; below, components of their covariance
 FEWEST_FOR_GAN = 500
@@ -41,6 +42,11 @@ def prior_named(name: str) -> GeneratorKind:
     kind, _, file = name.partition(":")
     if file and kind == FileGenerator.name:
         return file_generator(file)
+    if ".py" in name:
+        raise UsageError(
+            f"Expected a prior by its name, got the file {name!r}.",
+            remedy=f"Say that it is a generator of your own: prior={FileGenerator.name}:{name}.",
+        )
     return registry.lookup(generators(), "prior", name)()
 
 
