@@ -84,8 +84,8 @@ def broken_bounds(subject: Subject) -> list[Broken]:
     return [
         Broken(
             bound,
-            f"{result.name} is right in at least {low:.3g} of all cases ({bound.measured.replace('_', ' ')}), where the "
-            f"guarantee permits at most {bound.permitted:.3g}",
+            f"{result.name} is right in at least {low:.3g} of all cases ({bound.measured.replace('_', ' ')}), where "
+            f"the guarantee permits at most {bound.permitted:.3g}",
         )
         for result, bound, found in judged
         if (low := shared_low(found, len(judged))) > bound.permitted

@@ -17,6 +17,7 @@ from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.evaluator import evaluator_preset
 from sfumato.audit.inversion.gallery import Gallery, GalleryRow
 from sfumato.audit.inversion.judge import Judge, judge_for, of_the_judge
+from sfumato.audit.inversion.overlap import overlap_notices
 from sfumato.audit.inversion.play_attribute import play_attribute
 from sfumato.audit.inversion.play_class import classes_asked, play_class
 from sfumato.audit.inversion.play_gradient import play_gradient
@@ -218,7 +219,7 @@ def invert(
         results,
         refused,
         design.model_copy(update={"evaluator": None if judged is None else judged.summary}),
-        [*own, *notices(inversion.attacks, every, population)],
+        [*own, *overlap_notices(population, public), *notices(inversion.attacks, every, population)],
         Gallery(rows) if inversion.gallery else None,
     )
 
