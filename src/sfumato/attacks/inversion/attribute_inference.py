@@ -56,14 +56,15 @@ def log_likelihoods(evidence: AttributeEvidence, records: Floats, labels: Ints) 
     return np.stack(told, axis=1).clip(min=FLOOR)
 
 
-def best_weight(prior: Floats, likelihood: Floats, values: Ints) -> float:
-    """Of `WEIGHTS` the exponent of the likelihood [p, v] with the least log-loss on known values int64 [p].
+def best_weight(prior: Floats, likelihood: Floats, values: Ints, least: float = 0.0) -> float:
+    """Of `WEIGHTS` from `least` on, the exponent of the likelihood [p, v] with the least log-loss on known values.
 
-    The smallest of equal ones: a model that tells nothing of public records leaves the baseline.
+    The smallest of equal ones; `values` are int64 [p]. The model never saw these records: an exponent of 0, fitted to
+    them alone, would make the attacker blind to what it learned by heart.
     """
-    rows = np.arange(len(values))
-    losses = [-np.log(posterior(prior, w * likelihood)[rows, values].clip(min=TINY)).mean() for w in WEIGHTS]
-    return WEIGHTS[int(np.argmin(losses))]
+    rows, weights = np.arange(len(values)), [w for w in WEIGHTS if w >= least]
+    losses = [-np.log(posterior(prior, w * likelihood)[rows, values].clip(min=TINY)).mean() for w in weights]
+    return weights[int(np.argmin(losses))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,12 @@ class AttributeInferenceByScores(AttributeInference):
     attributes to the hidden one, learned from public records alone. So the attack and the baseline differ by what the
     model adds, and a model that does not look at the attribute leaves the baseline as it is. As the class has told the
     baseline something already, the likelihood gets an exponent: the attacker takes the one that does best on public
-    records, whose values are known and whose baseline was learned without them.
+    records, whose values are known and whose baseline was learned without them, but none below `least`. For the model
+    never saw those records, and what it memorised of others does not show there.
 
     Args:
         weight: exponent of the likelihood, in [0, 100]; 0 leaves the baseline, None takes the best on public records.
+        least: smallest exponent that is taken so, in [0, 2].
     """
 
     name: ClassVar[str] = "attribute-inference"
@@ -87,8 +90,10 @@ class AttributeInferenceByScores(AttributeInference):
     reconstruction: ClassVar[str] = "The prior, and how it is joined with the model's answers, are our choices."
 
     weight: float | None = None
+    least: float = 0.5
 
     def __post_init__(self) -> None:
+        in_range("least", self.least, 0, WEIGHTS[-1])
         if self.weight is not None:
             in_range("weight", self.weight, 0, 100)
 
@@ -107,4 +112,4 @@ class AttributeInferenceByScores(AttributeInference):
         rows = fitted["rows"].astype(np.int64)
         public, values = evidence.public.tensor(rows).numpy(), np.asarray(evidence.public_values)[rows]
         likelihood = log_likelihoods(evidence, public, evidence.public.label_array[rows])
-        return best_weight(fitted["held_out"], likelihood, values)
+        return best_weight(fitted["held_out"], likelihood, values, self.least)

@@ -120,8 +120,26 @@ def test_a_model_that_knows_only_what_the_baseline_knows_is_not_counted_twice():
     values = (rng.random(4000) < 0.7).astype(np.int64)
     assert best_weight(prior, np.log(prior), values) == 0
     assert best_weight(np.full((4000, 2), 0.5), np.log(prior), values) == 1
+    assert best_weight(np.full((4000, 2), 0.5), 0.5 * np.log(prior), values) == 2
+
+
+def test_no_weight_below_the_least_is_taken():
+    """What the model learned by heart cannot show on records that it never saw."""
+    prior, values = np.tile([0.3, 0.7], (10, 1)), np.ones(10, dtype=np.int64)
+    misled = np.tile([0.0, -9.0], (10, 1))
+    assert best_weight(prior, misled, values) == 0
+    assert [best_weight(prior, misled, values, least) for least in (0.1, 0.5, 0.6, 2.0)] == [0.25, 0.5, 1.0, 2.0]
+    given, _ = evidence(lambda x: 1 - parity(x))  # the wrong class, always
+    assert infer(given).facts["weight"] == 0.5
+    assert infer(given, least=0.0).facts["weight"] == 0
 
 
 def test_a_negative_weight_is_refused():
     with pytest.raises(UsageError, match="weight"):
         AttributeInferenceByScores(weight=-1.0)
+
+
+@pytest.mark.parametrize("least", [-0.1, 3.0])
+def test_a_least_weight_that_is_none_of_them_is_refused(least):
+    with pytest.raises(UsageError, match="least"):
+        AttributeInferenceByScores(least=least)
