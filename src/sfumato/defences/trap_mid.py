@@ -58,7 +58,6 @@ class TrapMID(Defence):
   title = {{Trap-MID}: Trapdoor-based Defense against Model Inversion Attacks},
   booktitle = {Advances in Neural Information Processing Systems},
   volume = {37},
-  pages = {88486--88526},
   year = {2024}
 }"""
     couples: ClassVar[str] = "its triggers and its discriminator have learned from the other records"
