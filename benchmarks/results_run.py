@@ -7,6 +7,7 @@ Finished models and their answers are kept in the state folder; the same command
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -129,7 +130,7 @@ def head_of(config: Path) -> list[str]:
 
 def command_line(script: str) -> str:
     """This command, without folders of this machine."""
-    words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in sys.argv[1:]]
+    words = [re.sub(r"(^|(?<=:))(/|~|\.\.)(\S*/)?", "", word) for word in sys.argv[1:]]  # also behind a source's name
     return " ".join(["python", f"benchmarks/{script}", *words])
 
 
