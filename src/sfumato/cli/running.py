@@ -153,7 +153,10 @@ def announcing(shown: OnEvent, screen: Screen, sentence: str) -> OnEvent:
 
 def kept(store: Store) -> Stopped:
     """The message of an interrupted run."""
-    return Stopped(f"Interrupted. Finished models are kept in {store.root}, and half-trained ones where they stand.")
+    return Stopped(
+        f"Interrupted. Finished models, what attacks trained and what they rebuilt are kept in {store.root}, and "
+        "half-trained models where they stand. Only what an attack was just about begins anew."
+    )
 
 
 def dumped(config: RunConfig, path: Path, screen: Screen) -> int:

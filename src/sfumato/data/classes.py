@@ -37,12 +37,13 @@ def split_classes(population: Population, names: Sequence[str]) -> ClassSplit:
     public = np.isin(population.label_array, chosen)
     _check(population, names, public)
     private = population.take(np.flatnonzero(~public))
+    named = [population.class_names[c] for c in sorted(set(chosen))]
     kept = [c for c in range(population.classes) if c not in chosen]
     renumbered = replace(
         private,
         labels=np.searchsorted(kept, private.label_array).astype(np.int64),
         class_names=tuple(population.class_names[c] for c in kept),
-        notes=(*private.notes, f"{int(public.sum())} records of {len(set(chosen))} public classes are not in it."),
+        notes=(*private.notes, f"{int(public.sum())} records of public classes ({', '.join(named)}) are set apart."),
     )
     return ClassSplit(renumbered, population.take(np.flatnonzero(public)))
 

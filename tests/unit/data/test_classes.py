@@ -21,7 +21,7 @@ def test_private_labels_are_renumbered_and_names_go_along():
     assert private.class_names == ("cat", "fox", "owl", "rat")
     assert private.id_array.tolist() == list("acdegh")
     assert private.tensor(np.arange(6)).numpy()[:, 0].tolist() == [0, 2, 3, 4, 6, 7]
-    assert private.notes == ("2 records of 1 public classes are not in it.",)
+    assert private.notes == ("2 records of public classes (dog) are set apart.",)
     assert public.id_array.tolist() == list("bf")
     assert [public.class_names[label] for label in public.label_array] == ["dog", "dog"]
 
