@@ -218,3 +218,52 @@ def test_distances_by_hand():
     assert float(cosine_distance([torch.tensor([1.0])], [torch.tensor([-3.0])])) == pytest.approx(2.0)
     assert float(total_variation(torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]]))) == pytest.approx(2.0)
     assert float(total_variation(torch.ones(2, 5))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("attack", "ends"),
+    [
+        (DLG(iterations=1, restarts=4), [3.0, 1.0, 2.0, 5.0]),
+        (Geiping(iterations=1, restarts=4), [3.0, 1.0, 2.0, 5.0]),
+    ],
+)
+def test_of_all_starts_the_one_that_matches_best_is_the_guess(attack, ends, monkeypatch):
+    left, usual = list(ends), type(attack)._descended
+
+    def ended(self, *given):
+        loss = left.pop(0)
+        return usual(self, *given)._replace(loss=loss, x=torch.full((1, *SHAPE), loss / 10))
+
+    monkeypatch.setattr(type(attack), "_descended", ended)
+    found = attack.reconstruct(evidence_of(mlp(nn.Sigmoid), digits(1)))
+    assert found.facts["loss reached"] == 1.0
+    np.testing.assert_allclose(found.records, 0.1, atol=1e-6)
+    assert found.confidence.tolist() == [[-1.0]]
+
+
+def test_steps_of_geiping_are_a_tenth_as_long_after_three_five_and_seven_eighths(monkeypatch):
+    rates, usual = [], torch.optim.Adam.step
+
+    def noting(self, *given):
+        rates.append(self.param_groups[0]["lr"])
+        return usual(self, *given)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noting)
+    Geiping(iterations=8, restarts=1, lr=0.2).reconstruct(evidence_of(mlp(nn.Sigmoid), digits(1)))
+    np.testing.assert_allclose(rates, [0.2] * 3 + [0.02] * 2 + [0.002] * 2 + [0.0002])
+
+
+def test_the_gradient_of_one_record_shows_no_other_of_its_class():
+    """The null: the update comes from another record of the class, and the guess is no nearer than that record is."""
+    x, y = load_digits(return_X_y=True)
+    first, other = (np.flatnonzero(y == 3)[place] for place in (0, 50))
+    batch = torch.from_numpy(x[[other]] / 16).float().reshape(-1, *SHAPE), torch.tensor([3])
+    truth = torch.from_numpy(x[[first]] / 16).float().reshape(-1, *SHAPE)
+    for attack, network in (
+        (AnalyticLinear(), mlp()),
+        (DLG(iterations=10), sigmoid_cnn()),
+        (Geiping(iterations=120, restarts=1), small_cnn()),
+    ):
+        found = attack.reconstruct(evidence_of(network, batch, known=True)).records[0]
+        assert error(found, batch[0]) < 0.5 * error(batch[0].numpy(), truth)
+        assert error(found, truth) > 0.9 * error(batch[0].numpy(), truth)
