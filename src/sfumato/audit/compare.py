@@ -124,8 +124,7 @@ def compare(
     start = time.perf_counter()
     membership = _checked(population, public, recipes, settings)
     jobs = jobs_for(population, recipes, membership, settings)
-    place = Workplace(store, executor, on_event or silent)
-    foresee_recipes(population, public, recipes, jobs, membership, settings, place)
+    foresee_recipes(population, public, recipes, jobs, membership, settings, store, on_event or silent)
     asked = [Asked(mine, queries_for(recipe, population, settings)) for recipe, mine in zip(recipes, jobs, strict=True)]
     results, done = carried_out(asked, store, executor, on_event)
     measured = _measured(recipes, population, membership, results, settings, store)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
 from sfumato.audit.inversion.foreseeing import foresee_recipes
 from sfumato.audit.inversion.planning import planned_inversion
-from sfumato.audit.inversion.study import Workplace, check
+from sfumato.audit.inversion.study import check
 from sfumato.audit.queries import asked_of_each, queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
@@ -66,8 +65,8 @@ def plan(
     membership = settings.membership(population)
     check(population, public, recipes, membership, settings)
     by_recipe = jobs_for(population, recipes, membership, settings)
-    place, told = _listening(store)
-    foresee_recipes(population, public, recipes, by_recipe, membership, settings, place)
+    told: list[Event] = []
+    foresee_recipes(population, public, recipes, by_recipe, membership, settings, store, told.append)
     jobs = [job for group in by_recipe for job in group]
     stored = [job for job in jobs if _state(store, job) == "ready"]
     parts: dict[tuple[QuerySet, ...], list[TrainJob]] = {}
@@ -96,18 +95,6 @@ def plan(
         inversion_fits=inverted.fits,
         refused=tuple(event.text for event in told if isinstance(event, Notice)),
     )
-
-
-class _Listening(NamedTuple):
-    """A place, and what was told there."""
-
-    place: Workplace
-    told: list[Event]
-
-
-def _listening(store: Store) -> _Listening:
-    told: list[Event] = []
-    return _Listening(Workplace(store, on_event=told.append), told)
 
 
 def _lost(store: Store, job: TrainJob, asked: tuple[QuerySet, ...], settings: AuditSettings, known: set[str]) -> bool:

@@ -93,19 +93,18 @@ def audit_release(
     """
     start = time.perf_counter()
     _check_members(release.members, population)
-    membership = release_design(release.members, settings)
-    settings = _of_one(settings)  # there is one model to invert
+    membership, settings = release_design(release.members, settings), _of_one(settings)
     check(population, public, [release.recipe], membership, settings)
-    place = Workplace(store, executor, on_event or silent)
-    foresee([_suspect(release, population)], population, public, membership, settings, place)
+    place, suspect = Workplace(store, executor, on_event or silent), _suspect(release, population)
+    foresee([suspect], population, public, membership, settings, place)
     jobs = jobs_for(population, [release.recipe], membership, settings)[0]
     _check_seeds(release, jobs)
-    queries = queries_for(release.recipe, population, settings)
-    _, done = carried_out([Asked(jobs, queries)], store, executor, on_event)
-    game = _game(population, release, membership, gather(done.results, population), queries)
+    asked = Asked(jobs, queries_for(release.recipe, population, settings))
+    _, done = carried_out([asked], store, executor, on_event)
+    game = _game(population, release, membership, gather(done.results, population), asked.queries)
     tried = attack_all(game, settings, fit_runner(store))
     studied = asked_often(release.recipe, game, tried, population, settings, fit_runner(store))
-    inverted = invert(population, public, [_suspect(release, population)], membership, settings, place)
+    inverted = invert(population, public, [suspect], membership, settings, place)
     subject = inverted.filled(_subject(population, release, membership, game, settings, tried, studied, done))
     checks = alarm_checks([subject])
     record = AuditRecord(

@@ -28,7 +28,8 @@ from sfumato.execution.events import (
 from sfumato.validate import one_of
 
 DISPLAYS = ("auto", "rich", "plain", "json", "none")
-SETTLED = 1.0  # seconds of training before it is told how long the rest takes
+SETTLED = 30.0  # seconds of training before it is told how long the rest takes, for the first epochs take longest,
+TELLING = 0.1  # or share of the work that is done
 
 
 class Tally:
@@ -71,7 +72,7 @@ class Tally:
     def remaining(self) -> float | None:
         """Seconds left, if it goes on as it went; None before enough was trained to tell."""
         worked = self.models - self.free
-        if worked <= 0 or (self.seconds < SETTLED and self.models < self.jobs):
+        if worked <= 0 or (self.seconds < SETTLED and worked < TELLING * (self.jobs - self.free)):
             return None
         return self.seconds / worked * (self.jobs - self.models)
 

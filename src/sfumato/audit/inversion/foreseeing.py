@@ -16,8 +16,9 @@ from sfumato.audit.settings import AuditSettings
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable, UsageError
-from sfumato.execution.events import Notice
+from sfumato.execution.events import Notice, OnEvent
 from sfumato.execution.jobs import TrainJob
+from sfumato.execution.store import Store
 from sfumato.training.recipe import AnyRecipe, FunctionRecipe
 
 
@@ -72,13 +73,14 @@ def foresee_recipes(
     jobs: Sequence[Sequence[TrainJob]],
     membership: Membership,
     settings: AuditSettings,
-    place: Workplace,
+    store: Store,
+    on_event: OnEvent,
 ) -> None:
     """The same of models that are still to be trained. Arguments as for `study.invert_recipes`, errors as above."""
     if settings.inversion is not None:
         said: list[str] = []
-        found = suspects(recipes, jobs, population, membership, settings.inversion, place.store, said.append)
-        foresee(found, population, public, membership, settings, place)
+        found = suspects(recipes, jobs, population, membership, settings.inversion, store, said.append)
+        foresee(found, population, public, membership, settings, Workplace(store, on_event=on_event))
 
 
 def cannot(scene: Scene, attack: InversionAttack[Any]) -> list[str]:

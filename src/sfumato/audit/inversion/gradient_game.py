@@ -81,8 +81,7 @@ def gradient_rounds(
         sizes: of the batches: records, or units at level "unit".
         steps: batches of each size.
         seed: of the batches, the noise, fresh weights, and of the attacker's own streams.
-        level: "record": a batch is so many records; "unit": all records of so many units (a client who takes a step on
-            its own data).
+        level: "record": a batch is so many records; "unit": all records of so many units (a client's step on its own).
         others: how many other records stand beside each batch, at most.
         labels_known: whether the attacker knows the labels of the batch.
         box: the range of values; by default 0 to 1 for pictures, else that of all records, which is more than an

@@ -115,9 +115,7 @@ def step_maker(recipe: AnyRecipe, trained: Trained | None, population: Populatio
         NotApplicable: if a step of this recipe cannot be reproduced by itself; the reason reaches the record.
     """
     if not isinstance(recipe, Recipe):
-        raise NotApplicable(
-            "needs a single training step, got an estimator or a function that trains"
-        )
+        raise NotApplicable("needs a single training step, got an estimator or a function that trains")
     task, defence = configured(recipe.defence, recipe.task), recipe.defence
     plan = update_of(defence, population)
     _refuse(task, defence, population, plan)

@@ -181,3 +181,18 @@ def test_planted_labels_neither_teach_the_judge_nor_count_as_a_look(judged, worl
     assert np.array_equal(taught[0].rows, np.flatnonzero(~judge.held_out & ~planted))
     records, true = world.population.tensor(np.flatnonzero(planted)).numpy(), world.population.label_array[planted]
     assert (judge.second_opinion(records) == true).mean() > 0.8  # each is the nearest to itself, with a wrong label
+
+
+def test_the_training_of_the_judge_is_told_as_such_and_counts_as_no_model_of_the_run():
+    told = []
+    tell = of_the_judge(told.append)
+    for event in (
+        Started(1, 0, 0, 1),
+        EpochDone("b", 1, 1, 9, 0.5),
+        JobDone("k", "j", "trained", 1.0, "b"),
+        Notice("critical", "Its verdicts mean little."),
+        Ended("complete", 1, 0, 0, 0, 1.0),
+    ):
+        tell(event)
+    assert [type(event) for event in told] == [Attacking, Notice]
+    assert "judges" in told[0].text
