@@ -199,6 +199,17 @@ def test_views_look_where_they_say():
                 assert float(view[0, i, j]) == pytest.approx((0.3 * row + 0.5 * column) / 10, abs=1e-4)
 
 
+def test_jitter_scales_brightness_then_contrast_about_the_mean():
+    x = torch.tensor([[0.1, 0.2], [0.4, 0.5]])[None, None]
+    draws = torch.full((1, DRAWS), 0.5)
+    draws[0, 6], draws[0, 7] = 1.0, 0.25  # brightness times 1.2, contrast times 0.9
+    mean = 1.2 * 0.3
+    expected = [[mean + 0.9 * (1.2 * pixel - mean) for pixel in row] for row in ((0.1, 0.2), (0.4, 0.5))]
+    np.testing.assert_allclose(Views(jitter=0.2).of(x, draws)[0, 0], expected, atol=1e-6)
+    draws[0, 7] = 1.0
+    assert Views(jitter=1.0).of(x, draws).max() == 1.0
+
+
 def test_robust_confidence_is_the_mean_over_views(logits):
     class Model:
         def logits(self, x):

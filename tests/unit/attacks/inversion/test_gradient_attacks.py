@@ -162,6 +162,7 @@ def test_labels_that_are_not_known_are_recovered():
     assert found.labels.tolist() == [[7, -1, -1], [2, 3, 4]]
     assert np.isnan(found.records[0, 1:]).all()
     assert np.isfinite(found.records[1]).all()
+    assert (np.diff(found.confidence, axis=1) <= 0).all()  # no place beyond a batch is surer than what is in it
 
 
 @pytest.mark.parametrize(

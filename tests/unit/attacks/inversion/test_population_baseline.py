@@ -12,6 +12,7 @@ from sfumato.attacks.inversion.population_baseline import (
     baseline_guesses,
     baseline_probabilities,
     chosen_rule,
+    held_out_probabilities,
     known_features,
     rules,
     shares_by_class,
@@ -118,3 +119,17 @@ def test_of_very_many_public_records_some_are_read_from_first_to_last(monkeypatc
     assert not np.array_equal(baseline_probabilities(given), baseline_probabilities(some))
     monkeypatch.setattr(population_baseline, "MOST", 60)
     assert np.array_equal(baseline_probabilities(given), baseline_probabilities(some))
+
+
+@pytest.mark.parametrize("public", [20, 60])
+def test_what_is_held_out_of_a_record_was_learned_without_it(public):
+    given, _ = evidence(public=public, depends="class")
+    told = held_out_probabilities(given)
+    np.testing.assert_array_equal(told.rows, np.arange(public))
+    np.testing.assert_allclose(told.probabilities.sum(axis=1), 1)
+    for row in (0, 7):
+        values = given.public_values.copy()
+        values[row] = 1 - values[row]
+        changed = held_out_probabilities(replace(given, public_values=values)).probabilities
+        np.testing.assert_allclose(changed[row], told.probabilities[row])
+        assert not np.allclose(changed, told.probabilities)
