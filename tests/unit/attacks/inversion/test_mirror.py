@@ -7,7 +7,7 @@ import torch
 from sfumato.attacks.inversion.black_box import FLOOR, Search
 from sfumato.attacks.inversion.evidence import ClassEvidence
 from sfumato.attacks.inversion.generators.base import Generator
-from sfumato.attacks.inversion.mirror import Bounds, Mirror, bounds_of, crossed, mutated
+from sfumato.attacks.inversion.mirror import Bounds, Generation, Mirror, bounds_of, crossed, mutated
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
 from sfumato.targets.boundary import Box
@@ -95,6 +95,20 @@ def test_the_elite_lives_on():
     after = one.bred(search, before, torch.tensor([0, 1]), bounds_of(before.z.flatten(0, 1), 1.0), generator())
     assert (after.fitness[:, 0] >= before.fitness[:, 0]).all()
     assert after.z.shape == before.z.shape
+
+
+def test_parents_are_drawn_by_the_softmax_of_their_fitness():
+    given, one = evidence(labels=(0,)), attack(population=4_000, samples=4_000, strength=1e-9)
+    z = torch.zeros(1, 4_000, LATENT)
+    z[0, 2_000:] = 0.5  # half of the latents, each three times as fit
+    fitness = torch.cat([torch.zeros(1, 2_000), torch.full((1, 2_000), np.log(3.0))], dim=1)
+    bounds = Bounds(torch.full((LATENT,), -1.0), torch.ones(LATENT), torch.ones(LATENT))
+    then = one.bred(
+        Search(given.oracle, Same()), Generation(z, fitness.float()), torch.tensor([0]), bounds, generator()
+    )
+    fitter = (then.z[0] > 0.25).float().mean().item()
+    drawn, won = 3 / 4, 3 / 4  # a parent of the fitter half; its number against one of the other half
+    assert abs(fitter - (drawn**2 + 2 * drawn * (1 - drawn) * won)) < 0.02
 
 
 def test_queries_are_samples_and_children():
