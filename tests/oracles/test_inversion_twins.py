@@ -12,6 +12,8 @@ from scipy.linalg import sqrtm
 from scipy.stats import binom
 
 from sfumato.audit.inversion.measures_gradient import Side, overlap, scored, stand_ins
+from sfumato.audit.inversion.measures_spread import _jackknifed
+from sfumato.audit.measured import Finding
 from sfumato.audit.statistics.crossed import mean_influence, share_limits, spread, t_limits
 from sfumato.audit.statistics.frechet import frechet_distance
 from sfumato.audit.statistics.nearest import (
@@ -230,3 +232,13 @@ def test_certainty_is_bounded_by_the_number_of_clusters(share):
     found = share_limits(share, spread(mean_influence(values), np.zeros(30, int), np.repeat(np.arange(6), 5)), 30, 0.95)
     edge = 1 - 0.025 ** (1 / 6)
     assert found == pytest.approx((0, edge) if share == 0 else (1 - edge, 1))
+
+
+def test_the_jackknife_of_a_mean_gives_the_ordinary_t_interval():
+    from scipy.stats import t
+
+    values = 9 + np.random.default_rng(0).normal(size=7)
+    rest = (values.sum() - values) / 6
+    found = _jackknifed(Finding(name="fid", value=values.mean(), low=None, high=None), values.mean(), rest)
+    exact = t.interval(found.confidence, 6, values.mean(), values.std(ddof=1) / np.sqrt(7))
+    assert (found.low, found.high) == pytest.approx(exact)

@@ -113,3 +113,15 @@ def test_one_step_has_no_interval(world):
     assert found["mse"].attacked.value is not None
     assert found["mse"].attacked.low is None
     assert found["labels_recovered"].control is None
+
+
+def test_the_record_that_stands_in_is_not_its_own_rival(world):
+    """One true record and one other of the class, which all guesses show: it is identified each time."""
+    guesses = played()
+    other = guesses.others[:, :1]
+    alone = GradientGuesses(
+        other, guesses.truth[:, :1], other, None, np.zeros((STEPS, 1), int), other_labels=np.zeros((STEPS, 1), int)
+    )
+    found = measured(alone, world.settings)["identified"]
+    assert found.attacked.value == 0
+    assert found.control.value == 1
