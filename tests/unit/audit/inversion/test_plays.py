@@ -147,6 +147,10 @@ def test_the_hidden_column_is_hidden_and_nothing_else(tmp_path, table):
             assert len(evidence.values) <= 4
             assert np.abs(evidence.values[truth] - true[:, 3]).max() <= 2.5
             assert np.array_equal(evidence.labels, table.label_array[players.asked])
+            known = table.tensor(players.public).numpy()[:, 3]
+            assert evidence.public.fingerprint == table.take(players.public).fingerprint
+            assert np.abs(evidence.values[evidence.public_values] - known).max() <= 2.5
+            assert len(np.unique(evidence.public_values)) == len(evidence.values)
 
 
 # Gradients
