@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.attacks.catalogue import attacks, default_attacks, listings
+from sfumato.attacks.catalogue import attacks, default_attacks, inversions, listings
 from sfumato.attacks.evidence import Evidence, ThreatModel
 from sfumato.attacks.membership.attack_p import AttackP
 from sfumato.attacks.membership.attack_r import AttackR
@@ -337,7 +337,11 @@ def test_fits_are_named_by_what_determines_them(evidence):
 
 def test_catalogue_lists_every_attack_and_the_default_ones_agree_on_queries():
     names = [listing.name for listing in listings()]
-    assert names == sorted(set(names)) == list(attacks())
+    assert names == [*attacks(), *inversions()]
+    assert len(set(names)) == len(names)
+    assert [listing.family for listing in listings()] == ["membership"] * len(attacks()) + ["inversion"] * len(
+        inversions()
+    )
     assert {"loss", "lira-online", "lira-offline", "rmia", "base", "bavaria", "quantile"} <= set(names)
     chosen = default_attacks(queries=4)
     assert {type(attack) for attack in chosen} <= set(attacks().values())

@@ -188,7 +188,7 @@ def test_what_a_step_alone_does_not_show_is_refused_with_the_reason(digits):
     with pytest.raises(NotApplicable, match="course"):
         rounds_of(digits, MIST())
     own = Recipe.from_function(lambda x, y, seed: None, name="own", defence=Undefended())
-    with pytest.raises(NotApplicable, match="training function"):
+    with pytest.raises(NotApplicable, match="a function that trains"):
         gradient_rounds(own, None, digits, np.arange(200), (1,), 1, 0)
 
 
