@@ -94,7 +94,8 @@ def opened(config: RunConfig, given: argparse.Namespace, how: Executor, on_event
     The attacks are those for all contenders of the file, also where some are left out.
     """
     asked = replace(config, data=data_of(config, given), audit=settings_of(config, given))
-    strong, population = strengthened(asked, Screen("none", True))
+    made = strengthened(asked, Screen("none", True))
+    strong, population = made.config, made.population
     store, recipes = Store(given.state), contenders(strong, population)
     wanted = {recipe.name for recipe in chosen(recipes, given.only)}
     tuning = [one for one in strong.tune if any(has(r, one) for r in recipes if r.name in wanted)]
