@@ -30,7 +30,7 @@ class NegativeLabelSmoothing(Defence):
     The loss has no lower bound once a is in force: with K classes and a margin m between the label's logit and the
     others, it falls like a * m * (K - 1) / K. Weight decay and a short last quarter hold it.
 
-    By the authors' own words in the public review it costs about 3.5 points of test accuracy on CelebA.
+    By the authors' own words in the public review it loses about 3.5 points on the test set of CelebA.
 
     Args:
         smoothing: a, below 0; -0.05 in the official code.
