@@ -51,7 +51,7 @@ def main() -> int:
     config = load(given.config)
     bench = opened(config, given)
     if given.page is not None:
-        written(bench, given)
+        written(bench, config.run.title, given)
         return 0
     left = seconds_left(given.minutes, given.until)
     return 0 if trained(bench, executor(given.workers), left) else 3
@@ -74,12 +74,13 @@ def opened(config: RunConfig, given: argparse.Namespace) -> Bench:
     return Bench(population, recipes, settings, Store(given.state))
 
 
-def written(bench: Bench, given: argparse.Namespace) -> None:
+def written(bench: Bench, heading: str, given: argparse.Namespace) -> None:
     """The page and the JSON file, from the models that are there."""
     stage, short = common_models(bench)
     for name, there in short.items():
         say(f"{name}: {there} models, too few to be shown.")
     found = measured(stage, [recipe.name for recipe in bench.recipes], given.claims, say) | {
+        "heading": heading,
         "wanted": bench.settings.models,
         "short": short,
         "notes": head_of(given.config),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from neural_sde_claims import WAYS
 
 Row = dict[str, Any]
-NEEDED = 10_000  # negative scores below which a TPR at 0.1% rests on fewer than ten of them
+NEEDED = {0.01: 1_000, 0.001: 10_000}  # negative scores below which a TPR there rests on fewer than ten of them
 ORDER = ("one", "many", "mean of logits", "mean of probabilities", "drift", "common", "gradient-norm")
 
 
@@ -30,7 +31,7 @@ def page(found: Row, stem: str) -> str:
 def top(found: Row, stem: str) -> list[str]:
     """What this is, and how it is repeated."""
     return [
-        f"# Residual networks, neural ODEs, neural SDEs and DP-SGD: {found['title']}",
+        f"# {found['heading']}",
         "",
         *_intent(found),
         "",
@@ -88,12 +89,16 @@ def scale(found: Row) -> list[str]:
 
 def _negatives(counts: Sequence[int]) -> str:
     told = " and ".join(f"{count:,}" for count in counts) or "no"
-    if counts and counts[0] >= NEEDED:
-        return f"{told} negative scores for each number below, pooled over the targets."
-    return (
-        f"{told} negative scores for each number below, pooled over the targets. A figure at 0.1% false positives "
-        f"needs {NEEDED:,}, so the headline is the TPR at 1%."
-    )
+    told = f"{told} negative scores for each number below, pooled over the targets."
+    missed = [f"{100 * fpr:g}% needs {needed:,}" for fpr, needed in NEEDED.items() if counts and counts[0] < needed]
+    if not missed:
+        return told
+    return f"{told} A figure at {' and one at '.join(missed)}, so the headline is the TPR at {headline(counts):.0%}."
+
+
+def headline(counts: Sequence[int]) -> float:
+    """The rate of false positives that is shown: 1%, or 10% where there are too few negative scores for that."""
+    return 0.01 if min(counts, default=0) >= NEEDED[0.01] else 0.1
 
 
 def claims(found: Row) -> list[str]:
@@ -187,17 +192,17 @@ def contenders(found: Row) -> list[str]:
 
 
 def risks(found: Row, kind: str) -> list[str]:
-    """TPR at 1% and AUC against canaries of one kind: rows by contender and attack, columns by way of asking."""
+    """TPR and AUC against canaries of one kind: rows by contender and attack, columns by way of asking."""
     of_kind = [row for row in found["risks"] if row["kind"] == kind]
     ways = _ways(of_kind)
-    lines = [
-        f"## Risk of {kind} canaries" if kind != "all" else "## Risk",
-        "",
-        f"{', '.join(f'*{_head(way)}*: {_words(way, found)}' for way in ways)}. A contender that does not answer at "
-        "random is asked once. The attack in the verdicts is "
-        f"{found['fixed']['attack']}.",
-    ]
-    for title, read in (("TPR at 1% false positives", _tpr), ("AUC", _auc)):
+    told = f"{', '.join(f'*{_head(way)}*: {_words(way, found)}' for way in ways)}."
+    told += " A contender that does not answer at random is asked once."
+    if found["claims"]:
+        told += f" The attack in the verdicts is {found['fixed']['attack']}."
+    lines = [f"## Risk of {kind} canaries" if kind != "all" else "## Risk", "", told]
+    fpr = headline([row["negatives"] for row in of_kind])
+    tpr = partial(_tpr, fpr=fpr)
+    for title, read in ((f"TPR at {fpr:.0%} false positives", tpr), ("AUC", _auc)):
         keys = list(dict.fromkeys((row["contender"], row["attack"]) for row in of_kind))
         cells = {(row["contender"], row["attack"], row["way"]): read(row) for row in of_kind}
         rows = [
@@ -238,8 +243,8 @@ def _words(way: str, found: Row) -> str:
     }.get(way, f"the mean of the statistic over {way[2:]} draws")
 
 
-def _tpr(row: Row) -> str:
-    return percent(row["tpr"]["0.01"])
+def _tpr(row: Row, fpr: float) -> str:
+    return percent(row["tpr"].get(f"{fpr:g}"))
 
 
 def _auc(row: Row) -> str:

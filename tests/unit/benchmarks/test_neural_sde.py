@@ -48,6 +48,8 @@ models = 6
 public = 0.3
 draws = [1, 3]
 replicates = 20
+[run]
+title = "Almost nothing"
 """
 
 
@@ -110,6 +112,8 @@ def test_a_run_stops_and_goes_on_and_the_page_shows_what_is_there(call, tmp_path
     found, text = json.loads((tmp_path / "tiny.json").read_text()), (tmp_path / "tiny.md").read_text()
     assert found["models"] == 6
     assert "partial" not in text
+    assert text.startswith("# Almost nothing\n")
+    assert "### TPR at 10% false positives, natural" in text  # 1% of 120 negative scores is one of them
     assert found["notes"] == ["Scaled down to almost nothing.", "Made up."]
     assert [row["id"] for row in found["claims"]] == ["T1"]  # no DP-SGD and no drop-in in this run
     assert str(tmp_path) not in text
@@ -161,6 +165,22 @@ def test_the_nearer_end_counts(bench):
     assert bench.seconds_left(None, None) is None
     assert bench.seconds_left(3, None) == 180
     assert 0 < bench.seconds_left(1e6, "00:00") <= 86_400
+
+
+def test_the_rate_that_is_shown_is_one_that_the_scores_can_tell(bench):
+    assert [bench.pages.headline([n]) for n in (999, 1_000, 10_000)] == [0.1, 0.01, 0.01]
+    few, some, many = (bench.pages._negatives([n]) for n in (999, 1_000, 10_000))
+    assert "at 1% needs 1,000 and one at 0.1% needs 10,000, so the headline is the TPR at 10%." in few
+    assert "A figure at 0.1% needs 10,000, so the headline is the TPR at 1%." in some
+    assert "headline" not in many
+
+
+def test_the_file_of_many_questions_asks_models_of_the_main_table():
+    main, many = (load(RESULTS / f"{name}.toml") for name in ("neural_sde", "neural_sde_256"))
+    by_name = {one.name: one for one in main.contenders}
+    assert all(by_name[one.name] == one for one in many.contenders)
+    assert replace(many.audit, models=main.audit.models) == main.audit
+    assert many.audit.draws[-1] == 256
 
 
 @pytest.mark.parametrize("name", ["neural_sde", "neural_sde_cifar10"])
