@@ -51,7 +51,7 @@ def main() -> int:
     config = load(given.config)
     bench = opened(config, given)
     if given.page is not None:
-        written(bench, config.run.title, given)
+        written(bench, config.run.title or given.config.stem, given)
         return 0
     left = seconds_left(given.minutes, given.until)
     return 0 if trained(bench, executor(given.workers), left) else 3
