@@ -144,7 +144,7 @@ def drawn(record: AuditRecord, folder: Path, stem: str) -> dict[tuple[str, float
     """The pictures that can be drawn, written; group and rate -> file name."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    for group, fpr in groups_with_pictures(record):
+    for group, fpr in groups_with_pictures(marked(record)):
         picture = standalone(group, fpr, lowest_rate(record))
         if picture is not None:
             name = f"{stem}-{group.group}-{fpr:g}.svg"

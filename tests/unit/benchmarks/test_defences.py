@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -126,6 +128,27 @@ def test_the_files_of_the_tables_hold_the_methods_of_the_claims(bench, name, mod
     for one in config.contenders:
         if one.name.startswith("pptp"):
             assert selected(network, one.defence.regions)
+
+
+def test_the_table_of_the_claims_has_the_contenders_of_the_large_one():
+    large, small = (load(RESULTS / f"{name}.toml") for name in ("defences", "defences_frontier"))
+    assert all(one in large.contenders for one in small.contenders)
+    assert len(small.contenders) == 1 + 5 * 3
+    assert (small.audit, small.data, small.tune) == (large.audit, large.data, large.tune)
+
+
+def test_pictures_call_a_reconstruction_one(bench, tmp_path):
+    spec = importlib.util.spec_from_file_location("report_examples", ROOT / "tests" / "report_examples.py")
+    examples = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(examples)
+    record = examples.frontier_record()
+    *others, last = record.subjects
+    rebuilt = last.defence.model_copy(update={"reconstruction": "Made by us."})
+    subjects = [*others, last.model_copy(update={"name": "weak@1", "defence": rebuilt})]
+    bench.drawn(record.model_copy(update={"subjects": subjects}).with_arrays(record.arrays), tmp_path, "t")
+    names = re.findall(r'class="name">([^<]+)<', (tmp_path / "t-all-0.01.svg").read_text())
+    assert "weak-reconstruction" in names
+    assert "relaxloss" in names
 
 
 def test_the_large_table_has_every_method_at_three_strengths():

@@ -42,6 +42,50 @@ def test_names_do_not_lie_over_each_other():
     assert heights[-1] <= 374.0
 
 
+def many_curves(examples, methods):
+    whole = examples.strength_group("all")
+    curves = [whole.curves[i % len(whole.curves)].model_copy(update={"method": f"m{i}"}) for i in range(methods)]
+    return whole.model_copy(update={"curves": curves})
+
+
+def test_more_methods_than_colours_get_a_panel_each_on_the_same_scales(examples):
+    group = many_curves(examples, 10)
+    root = ElementTree.fromstring(standalone(group, 0.01, 1e-4))
+    texts = [one for one in root.iter("{http://www.w3.org/2000/svg}text") if one.text]
+    names = [one for one in texts if one.get("class") == "name"]
+    assert [one.text for one in names] == [f"m{i}" for i in range(10)]
+    lefts = [float(one.get("x")) for one in names]
+    assert lefts[:3] == sorted(set(lefts))
+    assert lefts == [lefts[i % 3] for i in range(10)]
+    drawn = [one.get("class") for one in root.iter("{http://www.w3.org/2000/svg}path")]
+    assert drawn.count("behind") == 9 * 10
+    ticks = [one for one in texts if one.get("class") == "tick"]
+    rates = [float(one.get("y")) for one in ticks if one.get("text-anchor") == "end"]
+    accuracies = [one.text for one in ticks if one.get("text-anchor") == "middle"]
+    assert len(rates) % 4 == 0  # once in each of four rows
+    assert len(set(rates)) == len(rates)
+    assert accuracies == accuracies[: len(accuracies) // 3] * 3  # once under each column
+
+
+def test_a_setting_stands_in_its_panel_where_its_line_says(examples):
+    group = many_curves(examples, 10)
+    text = standalone(group, 0.01, 1e-4)
+    marks = re.findall(r'<use href="#mark-0" x="([\d.]+)" y="([\d.]+)"', text)[1:]  # the first is the legend's
+    lines = re.findall(r'd="M([\d.L ]+)" class="line"><', text)
+    on_lines = [tuple(corner.split()) for line in lines for corner in line.split("L")]
+    alone = sum(len(curve.points) == 1 for curve in group.curves)
+    assert len(marks) == len(on_lines) + alone
+    assert set(on_lines) <= set(marks)
+    first = [float(x) for x, _ in marks[:3]]
+    assert first == sorted(first)
+
+
+def test_as_many_methods_as_colours_share_one_plot(examples):
+    text = standalone(many_curves(examples, 8), 0.01, 1e-4)
+    assert 'class="behind"' not in text
+    assert text.count('class="leader"') == 8
+
+
 def test_rates_of_zero_are_drawn_at_the_edge(examples):
     group = examples.strength_group("all")
     zero = examples.strength_point("z", 1, 0.9, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sfumato.report.wording import number
 
@@ -39,6 +39,10 @@ class Scale:
         else:
             share = (held - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
+
+    def moved(self, start: float, end: float) -> Scale:
+        """The same values from `start` to `end`."""
+        return replace(self, start=start, end=end)
 
     def ticks(self) -> list[float]:
         """`marks` if given, else powers of ten on a logarithmic scale, about five round values on a linear one."""
