@@ -11,7 +11,7 @@ from sfumato.audit.curves import StrengthCurve
 from sfumato.report.charts.placed import Line, Scales, chance, lines_of, whiskers
 from sfumato.report.charts.scale import Scale
 from sfumato.report.charts.style import colour, marker
-from sfumato.report.charts.svg import Frame, label, tag
+from sfumato.report.charts.svg import Frame, label, tag, upright
 
 _COLUMNS = 3
 _LEFT, _RIGHT, _TOP, _UNDER = 84.0, 756.0, 8.0, 60.0
@@ -34,8 +34,7 @@ def panels_chart(curves: Sequence[StrengthCurve], scales: Scales, fpr: float, ti
     ticks = scales.x.ticks()
     x = replace(scales.x, marks=tuple(ticks[:: -(-len(ticks) // _TICKS)]))
     across = label(titles[0], (_LEFT + _RIGHT) / 2, height - 8, "middle", "title")
-    turned = f"translate(17 {(height - _UNDER) / 2:g}) rotate(-90)"
-    up = tag("text", titles[1], x=0, y=0, transform=turned, text_anchor="middle", class_="title")
+    up = upright(titles[1], (height - _UNDER) / 2)
     return [across, up, *(_panel(i, curves, scales._replace(x=x), fpr) for i in range(len(curves)))]
 
 

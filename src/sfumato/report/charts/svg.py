@@ -52,15 +52,7 @@ class Frame:
             *(self._horizontal(value, left) for value in self.y.ticks()),
             tag("path", d=f"M{left:g} {self.y.end:g}V{bottom:g}H{self.x.end:g}", class_="axis"),
             _text(self.x_title, (left + self.x.end) / 2, self.height - 8, "middle", "title"),
-            tag(
-                "text",
-                self.y_title,
-                x=0,
-                y=0,
-                transform=f"translate(17 {middle:g}) rotate(-90)",
-                text_anchor="middle",
-                class_="title",
-            ),
+            upright(self.y_title, middle),
         ]
         return Markup("").join(parts)
 
@@ -76,7 +68,17 @@ class Frame:
 
 
 def _text(content: str, x: float, y: float, anchor: str, kind: str) -> Markup:
+    if not content:  # axes whose ticks or titles stand at another chart
+        return Markup("")
     return tag("text", content, x=float(x), y=float(y), text_anchor=anchor, class_=kind)
+
+
+def upright(content: str, middle: float) -> Markup:
+    """The title of a vertical axis, at the left edge; nothing for no title."""
+    if not content:
+        return Markup("")
+    turned = f"translate(17 {middle:g}) rotate(-90)"
+    return tag("text", content, x=0, y=0, transform=turned, text_anchor="middle", class_="title")
 
 
 def label(content: str, x: float, y: float, anchor: str = "start", kind: str = "note") -> Markup:
