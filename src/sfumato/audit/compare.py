@@ -11,12 +11,13 @@ import numpy as np
 from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
+from sfumato.audit.beforehand import refuse_untrainable, remarks
 from sfumato.audit.branches import branch_notices
 from sfumato.audit.citations import citations, sources
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
 from sfumato.audit.exposure import rates_of_units, vulnerability
 from sfumato.audit.findings import one_run_bounds
-from sfumato.audit.frontier import Contended, frontier_of
+from sfumato.audit.frontier import Contended, Way, frontier_of, ways_of
 from sfumato.audit.game import FitRunner, Game, Played, siblings
 from sfumato.audit.guarantees import of_one_training, summary
 from sfumato.audit.inversion.foreseeing import foresee_recipes
@@ -89,6 +90,7 @@ class _Measured:
     played: dict[str, Played]
     arrays: dict[str, np.ndarray]
     worst: WorstUnits | None
+    ways: frozenset[Way]
 
 
 def compare(
@@ -132,7 +134,14 @@ def compare(
     inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
     subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
-    known = [*notices, *said(done), *_unused(recipes, results), *strength_notices(strength), *inverted.notices]
+    known = [
+        *notices,
+        *remarks(recipes, population),
+        *said(done),
+        *_unused(recipes, results),
+        *strength_notices(strength),
+        *inverted.notices,
+    ]
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
@@ -282,7 +291,9 @@ def _measure(
         training_seconds=float(sum(r.facts["seconds"] for r in results)),
     )
     worst = worst_units(recipe.name, game, population)
-    return _Measured(recipe, subject, game, answers, tried.played, tried.arrays, worst)
+    return _Measured(
+        recipe, subject, game, answers, tried.played, tried.arrays, worst, ways_of(row.facts for row in results)
+    )
 
 
 def _bounds(
@@ -304,6 +315,7 @@ def _contended(measured: Sequence[_Measured], population: Population) -> list[Co
             m.played,
             per_model("accuracy", m.answers.logits, m.answers.labels, ~m.game.members[:, m.game.unit_of] & counted),
             columns,
+            m.ways,
         )
         for m in measured
     ]
@@ -377,6 +389,7 @@ def _checked(
 ) -> Membership:
     """Who is in which training set, once nothing is left that would fail later."""
     _check_names(recipes)
+    refuse_untrainable(recipes, population)
     refuse_weak(population, recipes, settings)
     membership = settings.membership(population)
     check(population, public, recipes, membership, settings)

@@ -7,10 +7,10 @@ from those of the points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,9 @@ LEVELS = (0.005, 0.01, 0.02, 0.05)  # accuracy given up against the reference
 FEWEST = 10  # units of a kind of canaries; fewer are no kind
 
 
+Way = tuple[int, str, int]  # models side by side, executor, threads
+
+
 @dataclass(frozen=True, eq=False)
 class Contended:
     """A contender after attacking.
@@ -69,6 +72,8 @@ class Contended:
         played: attack name -> its scores.
         accuracies: float64 [targets], on records outside each training set.
         groups: columns of the units, [units] each.
+        ways: how its models were trained (side by side or alone, by what, on how many threads); their times can be
+            compared with those of another contender where both were trained in one and the same way.
     """
 
     subject: Subject
@@ -76,6 +81,7 @@ class Contended:
     played: Mapping[str, Played]
     accuracies: Floats
     groups: Mapping[str, Strings]
+    ways: frozenset[Way] = frozenset()
 
     def strongest(self, kind: str = "") -> str:
         """The name of its strongest attack, on canaries of one kind where that is known; "" where none could run."""
@@ -94,6 +100,13 @@ class _Sampled(NamedTuple):
 
 
 Curves = dict[str, list[_Sampled]]
+
+
+def ways_of(facts: Iterable[Mapping[str, Any]]) -> frozenset[Way]:
+    """The ways in which models were trained, from what is stored with them."""
+    return frozenset(
+        (int(one.get("stacked_with", 1)), str(one.get("executor", "")), int(one.get("threads", 0))) for one in facts
+    )
 
 
 def frontier_of(contended: Sequence[Contended], settings: AuditSettings) -> Frontier | None:
@@ -169,7 +182,7 @@ def _sampled(
         accuracy=next(f for f in one.subject.utility if f.name == "accuracy"),
         leakage=few(played, game, settings, FPRS, only=only if kind else None),
         kind=kind,
-        relative_time=_ratio(one.subject.training_seconds, reference.subject.training_seconds),
+        relative_time=_ratio(one, reference),
     )
     members = int((game.members & inside).sum())
     if draws is None:
@@ -178,8 +191,11 @@ def _sampled(
     return _Sampled(point, accuracy, _leakages(played.scores, game.members, inside, draws), members)
 
 
-def _ratio(seconds: float, base: float) -> float | None:
-    return seconds / base if base > 0 and seconds > 0 else None
+def _ratio(one: Contended, reference: Contended) -> float | None:
+    """Training time over that of the reference; None where it would compare ways to train, not methods."""
+    seconds, base = one.subject.training_seconds, reference.subject.training_seconds
+    alike = one.ways == reference.ways and len(one.ways) < 2
+    return seconds / base if alike and base > 0 and seconds > 0 else None
 
 
 def _leakages(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sfumato.audit.beforehand import refuse_untrainable
 from sfumato.audit.compare import jobs_for
 from sfumato.audit.game import fits_needed
 from sfumato.audit.inversion.foreseeing import foresee_recipes
 from sfumato.audit.inversion.planning import planned_inversion
 from sfumato.audit.inversion.study import check
+from sfumato.audit.probing.first import is_open
 from sfumato.audit.queries import asked_of_each, queries_for
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.population import Population
@@ -62,6 +64,7 @@ def plan(
     Raises:
         UsageError: for settings that the run would refuse.
     """
+    refuse_untrainable([recipe for recipe in recipes if not is_open(recipe)], population)
     membership = settings.membership(population)
     check(population, public, recipes, membership, settings)
     by_recipe = jobs_for(population, recipes, membership, settings)

@@ -123,6 +123,7 @@ def probe_jobs(
 
 def _set_up(population: Population, task: Task, defence: Defence, settings: ProbeSettings, store: Store) -> _Probe:
     variants = variants_of(task, defence, population, settings, store)
+    variants.private.check(population)
     return _Probe(population, settings, settings.audit.membership(population), variants)
 
 

@@ -12,6 +12,8 @@ from sfumato.defences.undefended import Undefended
 from sfumato.errors import UsageError
 from sfumato.integrations.sklearn import SklearnRecipe, named_estimator
 from sfumato.models.user_file import FileModel
+from sfumato.training.composition import only_guards
+from sfumato.training.defence import chain
 from sfumato.training.recipe import AnyRecipe, Recipe, recipe_from_file
 from sfumato.training.task import Task
 
@@ -58,10 +60,24 @@ def file_and_function(text: str, usual: str) -> tuple[str, str]:
 
 def _own_training(text: str, config: RunConfig) -> AnyRecipe:
     path, function = file_and_function(text, "train")
-    return recipe_from_file(Path(path), function, config.defences[0] if config.defences else Undefended())
+    defence = config.defences[0] if config.defences and not config.recipe.uses_preset else Undefended()
+    for part in chain(defence):
+        if not (only_guards(part) or isinstance(part, Undefended)):
+            raise UsageError(
+                f"Expected a defence that only guards answers beside your own training, got {part.name}, which would "
+                "have to train: it would stand in the record and do nothing.",
+                remedy="Put it into your training function, or name a preset with `--recipe`.",
+            )
+    return recipe_from_file(Path(path), function, defence)
 
 
 def _refuse_ignored(config: RunConfig) -> None:
+    given = [defence for defence in config.defences if not isinstance(defence, Undefended)]
+    if given and config.recipe.estimators:
+        raise UsageError(
+            f"Expected no defence beside a classifier that trains itself, got {defence_label(given[0])}.",
+            remedy="Defences belong to presets; name one with `--recipe` to have both.",
+        )
     if len(config.defences) > 1 or config.recipe.fields:
         what = "several defences" if len(config.defences) > 1 else f"`{next(iter(config.recipe.fields))}`"
         raise UsageError(

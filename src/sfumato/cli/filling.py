@@ -35,20 +35,26 @@ class Where(NamedTuple):
 
 
 def filled(
-    recipes: Sequence[AnyRecipe], apart: Population, settings: ProbeSettings, where: Where, screen: Screen
+    recipes: Sequence[AnyRecipe],
+    apart: Population,
+    compared: Population,
+    settings: ProbeSettings,
+    where: Where,
+    screen: Screen,
 ) -> Filled:
     """Probe once for each network and defence whose regions are open, and hand the maps out.
 
     Args:
         recipes: of the comparison.
         apart: the records that are probed; no recipe is trained on them afterwards.
+        compared: the records of the comparison, none of which is among them.
         settings: see `ProbeSettings`.
         where: see `Where`.
         screen: is told.
     """
     open_for = questions(recipes)
     maps = {
-        key: _probed(question, apart, settings, where, screen)
+        key: _probed(question, apart, compared, settings, where, screen)
         for key, question in {one.key: one for one in open_for.values()}.items()
     }
     made = [
@@ -65,7 +71,14 @@ def filled(
     return Filled(made, Notice(severity="negligible", text=text))
 
 
-def _probed(question: Question, apart: Population, settings: ProbeSettings, where: Where, screen: Screen) -> Path:
+def _probed(
+    question: Question,
+    apart: Population,
+    compared: Population,
+    settings: ProbeSettings,
+    where: Where,
+    screen: Screen,
+) -> Path:
     screen.note(f"Probing {question.task.model.name} with {question.defence.name} on {apart.units} units.")
     with open_display(screen.display) as shown:
         found = probe(
@@ -78,6 +91,7 @@ def _probed(question: Question, apart: Population, settings: ProbeSettings, wher
             on_event=shown,
             command=where.command,
         )
+    found = found.model_copy(update={"apart_from": compared.fingerprint})
     path = write(found, where.folder, f"probe-{question.key}")["map"]
     found.ranking.riskiest(1.0)  # a map without risk protects nothing: said now, not after hours of training
     return path

@@ -46,6 +46,11 @@ def asked(options: ProbeOptions, screen: Screen) -> Asked:
         UsageError: if they name other than one network behind one defence.
     """
     config = release_config(replace(options, defences=options.defences or USUAL))
+    if other := (*config.recipe.train, *config.recipe.estimators):
+        raise UsageError(
+            f"Expected one network behind one defence to probe, got {other[0]!r}, whose training is out of reach.",
+            remedy="Name one recipe and one defence.",
+        )
     population = open_population(config.data, config.audit.seed)
     for note in population.notes:
         screen.note(note)
@@ -89,8 +94,11 @@ def finish(risk_map: RiskMap, folder: Path, screen: Screen) -> int:
     screen.table(names, rows, risk_map.title)
     for refused in risk_map.not_run:
         screen.say(f"Not done: {TOLD.get(refused.attack, refused.attack)}. {' '.join(refused.reasons)}")
+    defence = risk_map.defended.defence.name
     step = (
-        f'open {files["page"]} in a browser, or protect the riskiest regions: "pptp-reconstruction(map={files["map"]})"'
+        f"open {files['page']} in a browser, or protect the riskiest regions of a model of other records: "
+        f'"pptp-reconstruction(map={files["map"]})+{defence}". On these records, `sfumato compare --probe SHARE` keeps '
+        "those that are probed apart"
     )
     screen.written(files, step)
     screen.document({**{name: str(path) for name, path in files.items()}, **risk_map.model_dump(mode="json")})

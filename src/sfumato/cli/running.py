@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from sfumato.atomic import write_atomic
+from sfumato.audit.beforehand import refuse_untrainable
 from sfumato.audit.compare import Run
 from sfumato.audit.probing.first import questions, set_apart
 from sfumato.audit.record import Notice
@@ -61,8 +62,9 @@ def prepared(config: RunConfig, options: RunOptions, screen: Screen) -> Prepared
     for note in population.notes:
         screen.note(note)
     recipes, store = contenders(config, population), store_at(config.run.store)
+    still_open = {} if apart is None else questions(recipes)  # nothing is trained before it is known what for
+    refuse_untrainable([recipe for recipe in recipes if recipe.name not in still_open], population)
     if apart is not None:
-        questions(recipes)  # nothing is trained before it is known what for
         screen.note(f"{apart.units} units are set apart for a probe, whose time comes on top.")
     for note in left_fresh(recipes, population):
         screen.note(note)
@@ -95,7 +97,8 @@ def probed_first(context: typer.Context, ready: Prepared, folder: Path, screen: 
         return ready
     where = Where(ready.store, config.run.executor, folder, command_of(context))
     try:
-        found = filled(ready.recipes, ready.apart, config.probe.settings(config.audit), where, screen)
+        asked = config.probe.settings(config.audit)
+        found = filled(ready.recipes, ready.apart, ready.population, asked, where, screen)
     except KeyboardInterrupt as stopped:
         raise kept(ready.store) from stopped
     return replace(ready, recipes=found.recipes, notices=(*ready.notices, found.notice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -13,11 +14,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from sfumato.defences.reference_batches import position, reference_batch
 from sfumato.errors import UsageError
 from sfumato.models.build import drawn_from
-from sfumato.training.defence import ReferenceDefence
+from sfumato.training.defence import Defence, ReferenceDefence
 from sfumato.training.draws import Draws
 from sfumato.training.loop import Hooks, Step
 from sfumato.training.losses import two_column
-from sfumato.training.task import Optimizer
+from sfumato.training.task import Optimizer, Task
 from sfumato.training.workshop import Workshop
 from sfumato.validate import at_least, one_of, positive
 
@@ -99,12 +100,15 @@ class AdvReg(ReferenceDefence):
     def trainings(self) -> float:
         return 2.5 if self.variant == "alternating" else 1 + 1.2 * self.attacker_steps  # measured with a small CNN
 
-    def course(self, workshop: Workshop) -> nn.Module:
-        if workshop.task.epochs <= self.warmup_epochs:
+    def check(self, task: Task, whole: Defence, network: Callable[[], nn.Module]) -> None:
+        if task.epochs <= self.warmup_epochs:
             raise UsageError(
-                f"Expected more epochs than the {self.warmup_epochs} without the attacker, got {workshop.task.epochs}.",
+                f"Expected more epochs than the {self.warmup_epochs} without the attacker, got {task.epochs}.",
                 remedy="Train for longer, or set `warmup_epochs`; else the attacker would never be felt.",
             )
+
+    def course(self, workshop: Workshop) -> nn.Module:
+        self.check(workshop.task, workshop.run.defence, workshop.network)
         network, attacker = workshop.network(), self.attacker(workshop)
         optimizer = workshop.optimizer(list(attacker.parameters()), Optimizer(name="adam", lr=self.attacker_rate))
         game = _Game(self, workshop, network, attacker, optimizer)

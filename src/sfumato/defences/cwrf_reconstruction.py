@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from sfumato.defences.pptp_reconstruction import ordinary_objective
+from sfumato.defences.pptp_reconstruction import bare, ordinary_objective
 from sfumato.errors import UnsupportedModel
 from sfumato.models.regions import put
 from sfumato.training.defence import Defence
@@ -64,6 +64,9 @@ class CWRFReconstruction(Defence):
     @property
     def trainings(self) -> float:
         return 1.5 + self.tuning
+
+    def remark(self, whole: Defence) -> str:
+        return bare(self, whole)
 
     def course(self, workshop: Workshop) -> nn.Module:
         ordinary = ordinary_objective(task_loss(workshop.task.head))

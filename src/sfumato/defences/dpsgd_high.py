@@ -15,6 +15,8 @@ class DPSGDHigh(HighUtilityDPSGD):
     name: ClassVar[str] = "dpsgd-high"
     summary: ClassVar[str] = 'DP-SGD with so little noise that its guarantee excludes nothing; baseline "high".'
 
+    canary: ClassVar[str] = "out-of-distribution"  # worst for this one in the study; mislabelled for the other two
+
     expected_batch_size: float = 64
     epochs: float = 16
     noise_multiplier: float = 0.00625

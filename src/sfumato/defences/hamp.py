@@ -25,7 +25,9 @@ class HAMP(Defence):
     In training the loss of a record is KL(q || p) - beta * entropy(p), where q puts the largest mass on the label that
     leaves it an entropy of gamma * ln(classes). When asked, the model gives each record the scores that it has for an
     input of random noise, in the order of the record's own scores. That hides scores and leaves labels as they are:
-    judge it by attacks on labels, and with `modify_outputs` off as well.
+    judge it by attacks on labels, and with `modify_outputs` off as well. Order of the data and optimiser are those of
+    any training here; that the official code does not shuffle, and keeps a checkpoint by a rule of its own, is left
+    out.
 
     Args:
         gamma: share of the highest possible entropy that a soft label has at least, in [0, 1].

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import ClassVar
@@ -15,7 +15,9 @@ from sfumato.errors import UsageError
 from sfumato.training.defence import Batch, Defence
 from sfumato.training.draws import Draws
 from sfumato.training.losses import two_column
+from sfumato.training.refusals import refuse_unheeded
 from sfumato.training.seen import Seen
+from sfumato.training.task import Task
 from sfumato.training.workshop import Workshop
 from sfumato.validate import at_least, one_of
 
@@ -85,8 +87,11 @@ class MIST(Defence):
         ratio = (self.steps_difference or 1) / (self.steps_fit or 1) if given else 1.0
         return 1.0 + ratio * (1.0 + (self.parts - 1) * FORWARD)
 
+    def check(self, task: Task, whole: Defence, network: Callable[[], nn.Module]) -> None:
+        refuse_unheeded(task, whole, self)
+
     def course(self, workshop: Workshop) -> nn.Module:
-        workshop.refuse_unheeded(self)
+        self.check(workshop.task, workshop.run.defence, workshop.network)
         network = workshop.network()
         team = [_Local(self, workshop, workshop.network()) for _ in range(self.parts)]
         kept: dict[str, nn.Module | torch.optim.Optimizer] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from sfumato.errors import StoreMismatch, UnsupportedModel, UsageError
-from sfumato.models.ranking import read_ranking
+from sfumato.models.ranking import map_digest, read_ranking
 from sfumato.models.regions import compiled, front, put, selected, state_of, train_only
-from sfumato.training.defence import Defence, PerExampleLoss
+from sfumato.training.defence import Defence, PerExampleLoss, chain
 from sfumato.training.loop import Hooks, Step
 from sfumato.training.losses import task_loss
 from sfumato.training.seen import Objective, Seen
-from sfumato.training.weights import file_digest
+from sfumato.training.task import Task
 from sfumato.training.workshop import Workshop
 from sfumato.validate import in_range, one_of, positive
 
@@ -90,7 +90,7 @@ class PPTPReconstruction(Defence):
                 remedy="Leave one of them out.",
             )
         if self.map and not self.sha256 and Path(self.map).expanduser().is_file():
-            object.__setattr__(self, "sha256", file_digest(Path(self.map)))
+            object.__setattr__(self, "sha256", map_digest(Path(self.map)))
 
     @classmethod
     def example(cls) -> PPTPReconstruction:
@@ -106,7 +106,7 @@ class PPTPReconstruction(Defence):
         own = {"class": f"{type(self).__module__}.{type(self).__qualname__}", **{k: getattr(self, k) for k in named}}
         if not self.map:
             return {**own, "map": "", "sha256": ""}
-        return {**own, "map": Path(self.map).name, "sha256": self.sha256 or file_digest(Path(self.map))}
+        return {**own, "map": Path(self.map).name, "sha256": self.sha256 or map_digest(Path(self.map))}
 
     @property
     def couples(self) -> str:  # type: ignore[override] - a switch decides
@@ -115,6 +115,12 @@ class PPTPReconstruction(Defence):
     @property
     def trainings(self) -> float:
         return 1.0 if self.scheme == "masked" else 1.0 + self.tuning
+
+    def check(self, task: Task, whole: Defence, network: Callable[[], nn.Module]) -> None:
+        self.protected(network())
+
+    def remark(self, whole: Defence) -> str:
+        return bare(self, whole)
 
     def course(self, workshop: Workshop) -> nn.Module:
         network, initial = workshop.network(), workshop.network().state_dict()
@@ -157,7 +163,7 @@ class PPTPReconstruction(Defence):
 
     def _from_map(self, network: nn.Module) -> tuple[str, ...]:
         path = Path(self.map).expanduser()
-        if self.sha256 and file_digest(path) != self.sha256:
+        if self.sha256 and map_digest(path) != self.sha256:
             raise StoreMismatch(
                 f"Expected {path.name} as it was when the run was set up, got other content.",
                 remedy="Start the run again.",
@@ -172,6 +178,21 @@ class PPTPReconstruction(Defence):
                 remedy="Probe the network that is trained: the same recipe, and the same layers.",
             )
         return chosen
+
+
+def bare(part: Defence, whole: Defence) -> str:
+    """What to say of a part that brings no privacy objective, where no other part of the chain does; else ""."""
+    others = (other for other in chain(whole) if other is not part)
+    if any(type(one).plan is not Defence.plan or _own_objective(type(one)) for one in others):
+        return ""
+    return (
+        f"{part.name} has no privacy objective of its own, and stands in a chain without any: it is a control, not a "
+        f"defence. Name one with it, for instance {part.name}+relaxloss."
+    )
+
+
+def _own_objective(kind: type[Defence]) -> bool:
+    return kind.objective is not Defence.objective or kind.loss is not Defence.loss
 
 
 def ordinary_objective(loss: PerExampleLoss) -> Objective:

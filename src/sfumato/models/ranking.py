@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -99,15 +100,33 @@ def read_json(path: Path) -> Any:
     Raises:
         UsageError: if it cannot be read.
     """
+    data = _content(path)
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"Expected a risk map at {Path(path).name}, got {error}.", remedy=_REMEDY) from error
+
+
+def map_digest(path: Path) -> str:
+    """SHA-256 of a saved risk map.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """Of a file of usual size."""
     path = Path(path).expanduser()
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
-        return json.loads(data.decode("utf-8"), parse_constant=_refused)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"Expected a risk map at {path.name}, got {error}.", remedy=_REMEDY) from error
+    except OSError as error:
+        raise UsageError(f"Expected a risk map at {path.name}, got {error.strerror}.", remedy=_REMEDY) from error
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"Expected a risk map at {path.name}, got more than {MOST_BYTES} bytes.", remedy=_REMEDY)
+    return data
 
 
 def _refused(name: str) -> float:

@@ -48,6 +48,17 @@ def guarded(defence: Defence) -> list[Defence]:
     return [part for part in chain(defence) if part.guards]
 
 
+def only_guards(part: Defence) -> bool:
+    """Whether a part does nothing but to stand between any network and whoever asks it."""
+    shapes = (
+        "configure", "prepare", "prepare_for", "transform", "loss", "objective", "extra", "course", "plan", "stages",
+        "front", "release", "fit_guard",
+    )  # fmt: skip
+    kind = type(part)
+    alone = not isinstance(part, ReferenceDefence)
+    return part.guards and alone and all(getattr(kind, name) is getattr(Defence, name) for name in shapes)
+
+
 def guards_at_random(defence: Defence) -> bool:
     """Whether a guard of the chain may answer the same record in another way each time."""
     return any(part.random_answers for part in guarded(defence))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -98,6 +98,20 @@ class Defence(ABC):  # noqa: B024 - every part has the identity as its default
     def configure(self, task: Task) -> Task:
         """The task with this defence's hyper-parameters (weight decay, epochs, patience)."""
         return task
+
+    def check(self, task: Task, whole: Defence, network: Callable[[], nn.Module]) -> None:
+        """Refuse what its training would refuse, before anything is trained; nothing to refuse by default.
+
+        Args:
+            task: as the whole chain has configured it.
+            whole: the chain.
+            network: gives a fresh network of it.
+        """
+        del task, whole, network
+
+    def remark(self, whole: Defence) -> str:
+        """What whoever reads a result of this part must know of the chain that it stands in, or ""."""
+        return ""
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The network with this defence's layers; may change `model` in place and must return it."""
@@ -310,3 +324,20 @@ def configured(defence: Defence, task: Task) -> Task:
     for part in reversed(chain(defence)):
         task = part.configure(task)
     return task
+
+
+def ordinarily(defence: Defence, task: Task) -> Task:
+    """The task of stages in which no private update takes the steps, with inputs as in those in which it does.
+
+    A part that claims the update configures its own steps: how many, of what length, with which average. Without
+    clipping and noise those would be nobody's choice (a rate of 4, which suits clipped gradients, diverges at once).
+
+    Args:
+        defence: its parts apply outermost first, but the one that claims the update.
+        task: before the defence has configured it.
+    """
+    made, whole = task, configured(defence, task)
+    for part in reversed(chain(defence)):
+        if type(part).plan is Defence.plan:
+            made = part.configure(made)
+    return replace(made, standardise=whole.standardise, scaling=whole.scaling)

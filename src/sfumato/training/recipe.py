@@ -17,6 +17,7 @@ from sfumato.data.view import PrivateView
 from sfumato.errors import UsageError
 from sfumato.sde.streams import random_layers
 from sfumato.seeding import derive
+from sfumato.training.checking import check_chain
 from sfumato.training.composition import guards_at_random
 from sfumato.training.defence import Defence, configured
 from sfumato.training.features import Inputs, KnownFeatures
@@ -61,6 +62,10 @@ class AnyRecipe(ABC):
             A function from records [b, *shape] to logits (or log-probabilities) [b, classes], one column per class
             also for the one-logit head; the network is in eval mode.
         """
+
+    def check(self, population: Population) -> None:
+        """Refuse what the training would refuse, before anything is trained; nothing where that cannot be known."""
+        del population
 
     def answers_at_random(self, population: Population) -> bool:
         """Whether the same record may get another answer each time: a guard that draws, or a layer that does.
@@ -136,6 +141,9 @@ class Recipe(AnyRecipe):
         dtype = next((value.dtype for value in trained.state.values() if value.is_floating_point()), torch.float32)
         network.to(dtype).load_state_dict(trained.state)
         return network.eval()
+
+    def check(self, population: Population) -> None:
+        check_chain(configured(self.defence, self.task), self.defence, population)
 
     def answers_at_random(self, population: Population) -> bool:
         if super().answers_at_random(population):

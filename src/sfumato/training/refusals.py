@@ -10,7 +10,7 @@ from torch import nn
 from sfumato.errors import NotPrivateError, UsageError
 from sfumato.training.defence import Defence, chain
 from sfumato.training.loop import Hooks
-from sfumato.training.preparation import Prepared
+from sfumato.training.task import Task
 
 
 def refuse_foreign(own: torch.Tensor, rows: torch.Tensor) -> None:
@@ -68,17 +68,18 @@ def refuse_second(stage: str, before: str, hooks: Hooks) -> None:
         )
 
 
-def refuse_unheeded(run: Prepared, part: Defence) -> None:
+def refuse_unheeded(task: Task, whole: Defence, part: Defence) -> None:
     """Refuse what a course that takes its own steps would leave out.
 
     Args:
-        run: of the course.
+        task: as the chain has configured it.
+        whole: the chain.
         part: whose course it is.
     """
-    extras = [other.name for other in chain(run.defence) if type(other).extra is not Defence.extra]
+    extras = [other.name for other in chain(whole) if type(other).extra is not Defence.extra]
     asked = {
-        "an average of weights (`ema`)": run.task.ema is not None,
-        "early stopping (`patience`)": run.task.patience is not None,
+        "an average of weights (`ema`)": task.ema is not None,
+        "early stopping (`patience`)": task.patience is not None,
         f"parameters of the objective's own ({', '.join(extras)})": bool(extras),
     }
     for what, wanted in asked.items():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sfumato.data.population import Population
 from sfumato.private.plan import Plan
 from sfumato.training.composition import course_of, fitted_guards, update_of
-from sfumato.training.defence import Defence, configured
+from sfumato.training.defence import Defence, configured, ordinarily
 from sfumato.training.loop import Training
 from sfumato.training.preparation import Assignment, LoopOptions, Prepared, prepare
 from sfumato.training.private_loop import PrivateTraining, time_private_steps, train_privately
@@ -37,20 +37,20 @@ def train(
         UnsupportedModel: if several models cannot be stacked exactly; train them one by one then.
         SfumatoError: if the loss stops being finite.
     """
-    task = configured(defence, task)
+    beside, task = ordinarily(defence, task), configured(defence, task)
     plan = update_of(defence, population)
     if course_of(defence) is not None or fitted_guards(defence):
         if options.charge is not None:
             refuse_ledger([part for part in (course_of(defence), *fitted_guards(defence)) if part is not None])
-        return [_in_workshop(prepare(task, defence, population, work, options, plan=plan), options, plan)]
+        return [_in_workshop(prepare(task, defence, population, work, options, plan=plan), options, plan, beside)]
     if plan is not None:
         return train_privately(task, defence, plan, population, work, options)
     return Training(prepare(task, defence, population, work, options), options).finish()
 
 
-def _in_workshop(run: Prepared, options: LoopOptions, plan: Plan | None) -> Trained:
+def _in_workshop(run: Prepared, options: LoopOptions, plan: Plan | None, beside: Task) -> Trained:
     """One model whose defence has a course of trainings, or a guard that is fitted afterwards."""
-    workshop = Workshop(run, options, plan)
+    workshop = Workshop(run, options, plan, beside)
     part = course_of(run.defence)
     if part is not None:
         trained = workshop.taught(part)

@@ -29,7 +29,6 @@ from sfumato.training.refusals import (
     refuse_incomplete,
     refuse_second,
     refuse_shape,
-    refuse_unheeded,
 )
 from sfumato.training.seen import Objective, Seen, Tally
 from sfumato.training.stacking import ModelStack
@@ -55,15 +54,17 @@ class Workshop:
         run: what is fixed before the first step; its stack holds the fresh network.
         options: see `LoopOptions`.
         plan: of a private update inside, or None.
+        ordinary: the task of the stages beside the private update (see `ordinarily`); by default that of the run.
     """
 
     run: Prepared
     options: LoopOptions
     plan: Plan | None = None
+    ordinary: Task | None = None
 
     def __post_init__(self) -> None:
         part = course_of(self.run.defence)
-        self.stages = Stages(self.options, math.ceil(self.run.task.epochs * (1.0 if part is None else part.trainings)))
+        self.stages = Stages(self.options, math.ceil(self.task.epochs * (1.0 if part is None else part.trainings)))
         self._initial = copy.deepcopy(self.run.stack.module.state_dict())
         self._own = torch.zeros(len(self.run.x), dtype=torch.bool)
         self._own[torch.from_numpy(self.run.views[0].rows)] = True
@@ -72,8 +73,8 @@ class Workshop:
 
     @property
     def task(self) -> Task:
-        """As the whole chain has configured it."""
-        return self.run.task
+        """As the chain has configured it; where there is a private update, that of the stages beside it."""
+        return self.run.task if self.plan is None or self.ordinary is None else self.ordinary
 
     @property
     def draws(self) -> Draws:
@@ -169,7 +170,9 @@ class Workshop:
             UsageError: for rows that are not the model's own, hooks in private steps, or private steps a second time.
         """
         plan = self.plan if protected else None
-        run = self._run_for(stage, network, rows, targets, objective, _retimed(self.task, epochs, lr))
+        run = self._run_for(
+            stage, network, rows, targets, objective, _retimed(self.task if plan is None else self.run.task, epochs, lr)
+        )
         hooks = hooks or Hooks()
         kept = with_network(network, hooks.kept)
         if plan is None:
@@ -213,7 +216,7 @@ class Workshop:
 
     def loop(self, stage: str, network: nn.Module, kept: Kept, epochs: int, epoch: Callable[[int], float]) -> nn.Module:
         """Epochs of a course's own making, kept after each one. An average of weights and early stopping are the
-        course's own business here (see `refuse_unheeded`).
+        course's own business here (see `refusals.refuse_unheeded`).
 
         Args:
             stage: name, used once in a course.
@@ -238,18 +241,6 @@ class Workshop:
         self._tally = None
         put_back(parts, found.tensors)
         return answering(network, self.draws.at("asked"))
-
-    def refuse_unheeded(self, part: Defence) -> None:
-        """Refuse what a course that steps by itself (`loop`) would leave out.
-
-        Args:
-            part: whose course it is.
-
-        Raises:
-            UsageError: if the task asks for an average of weights or for early stopping, or if the objective of the
-                chain has extra parameters.
-        """
-        refuse_unheeded(self.run, part)
 
     def batches(self, rows: torch.Tensor, draws: Draws) -> Iterator[tuple[torch.Tensor, Draws]]:
         """The rows of an epoch in random order, in batches of the task's size, each with its own streams."""

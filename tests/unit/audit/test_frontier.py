@@ -22,7 +22,10 @@ def members():
     return np.stack([half, ~half], axis=1).reshape(TARGETS, UNITS)
 
 
-def contended(name, accuracy, power, members, *, seed=0, seconds=10.0, kinds=None, targets=TARGETS):
+ALONE, TOGETHER = (1, "inline", 1), (8, "stacked", 2)  # ways to train
+
+
+def contended(name, accuracy, power, members, *, seed=0, seconds=10.0, kinds=None, targets=TARGETS, ways=(ALONE,)):
     """A contender whose members score `power` higher; accuracies scatter by a tenth of a point."""
     rng = np.random.default_rng(seed)
     members = members[:targets]
@@ -42,7 +45,8 @@ def contended(name, accuracy, power, members, *, seed=0, seconds=10.0, kinds=Non
     )
     game = SimpleNamespace(members=members, in_game=np.ones(UNITS, dtype=bool))
     groups = {} if kinds is None else {"canary": kinds}
-    return Contended(subject, game, {"loss": Played(LossThreshold(), scores, 0.0)}, accuracies, groups)
+    played = {"loss": Played(LossThreshold(), scores, 0.0)}
+    return Contended(subject, game, played, accuracies, groups, frozenset(ways))
 
 
 @pytest.fixture
@@ -54,6 +58,17 @@ def two(members):
         contended("b@1", 0.82, 0.5, members, seed=3),
         contended("b@2", 0.89, 0.6, members, seed=4),
     ]
+
+
+def test_times_of_models_that_were_trained_in_different_ways_are_not_compared(members):
+    def time_of(ways, reference=(ALONE,)):
+        first = contended("undefended", 0.90, 3.0, members, seconds=20.0, ways=reference)
+        found = frontier_of([first, contended("a@1", 0.80, 0.5, members, seconds=50.0, ways=ways)], SETTINGS)
+        return found.groups[0].curves[0].points[0].relative_time
+
+    assert time_of((ALONE,)) == 2.5
+    assert time_of((TOGETHER,)) is None
+    assert time_of((ALONE, TOGETHER), (ALONE, TOGETHER)) is None
 
 
 def test_names_without_a_strength_give_no_curves(members):

@@ -178,6 +178,14 @@ def test_scikit_learn_and_own_training(sfumato, table, tmp_path) -> None:
     assert done.exit_code == 0, done.stderr
     assert [s["name"] for s in json.loads(done.stdout)["subjects"]] == ["mine.train", "decision-tree"]
     assert "`epochs`" in sfumato(*words, "--set", "epochs=3").stderr
+    own = ("compare", table, *COLUMNS, *FAST[2:], "--train", "mine.py", "--defences")
+    assert "only guards answers beside your own training, got relaxloss" in sfumato(*own, "relaxloss").stderr
+    assert "only guards answers beside your own training, got memguard" in sfumato(*own, "memguard").stderr
+    guarded = sfumato(*own, "top-1", "--json")
+    assert guarded.exit_code == 0, guarded.stderr
+    assert json.loads(guarded.stdout)["subjects"][0]["defence"]["name"] == "top-1"
+    classifier = ("compare", table, *COLUMNS, *FAST[2:], "--estimator", "decision-tree", "--defences", "relaxloss")
+    assert "no defence beside a classifier" in sfumato(*classifier).stderr
     assert "'random-forest'" in sfumato("audit", table, *COLUMNS, "--estimator", "random-forrest").stderr
     assert "Python file that exists" in sfumato("audit", table, *COLUMNS, "--train", "none.py:train").stderr
 

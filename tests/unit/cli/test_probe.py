@@ -21,7 +21,7 @@ def test_it_writes_a_map_and_prints_a_table(sfumato, table, tmp_path) -> None:
     assert found.settings["epochs"] == 1
     assert found.provenance.command.startswith("sfumato probe patients.csv --label diagnosis")
     assert "AUC carried" in done.stdout
-    assert "pptp-reconstruction(map=here/map.json)" in done.stdout.replace("\n", "")
+    assert "pptp-reconstruction(map=here/map.json)+label-smoothing" in done.stdout.replace("\n", "")
 
 
 def test_a_plan_trains_nothing(sfumato, table, tmp_path) -> None:
@@ -62,6 +62,8 @@ def test_compare_probes_first_on_people_who_are_not_compared_on(sfumato, table, 
     assert part["map"] == maps[0].name
     assert part["sha256"]
     assert any("chosen by a probe of 18 units" in notice.text for notice in record.notices)
+    assert found.apart_from == record.data.fingerprint
+    assert not any("cannot be told from the map" in notice.text for notice in record.notices)
 
 
 def test_compare_refuses_a_probe_for_nobody(sfumato, table) -> None:

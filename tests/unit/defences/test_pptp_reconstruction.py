@@ -121,6 +121,20 @@ def test_private_steps_inside_give_no_guarantee_because_ordinary_ones_came_befor
     assert any(event.mechanism for event in found.history.events), "the private steps are told, too"
 
 
+def test_the_ordinary_stage_beside_private_steps_is_that_of_an_undefended_network():
+    """What suits clipped gradients (rate, momentum, average, number of steps) is not for the others."""
+    private = replace(DPSGD.example(), lr=50.0, momentum=0.9, ema=0.999)
+    found = fitted(PPTPReconstruction(regions=("head",), inner=private))
+    inputs = private.configure(TASK)
+    control = fitted(
+        PPTPReconstruction(regions=("head",)), replace(TASK, standardise=inputs.standardise, scaling=inputs.scaling)
+    )
+    names = [name for name in found.state if name.endswith(STEM)]
+    assert len(names) == 2
+    for name in names:
+        assert torch.equal(found.state[name], control.state[name])
+
+
 def test_masked_gradients_under_a_private_update_are_refused_with_the_reason():
     for both in (
         PPTPReconstruction(regions=("head",), scheme="masked", inner=DPSGD.example()),

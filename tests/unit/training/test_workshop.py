@@ -26,6 +26,7 @@ from sfumato.training.extras import Extra
 from sfumato.training.loop import Hooks
 from sfumato.training.preparation import Assignment, LoopOptions, prepare
 from sfumato.training.recipe import Recipe
+from sfumato.training.refusals import refuse_unheeded
 from sfumato.training.task import Optimizer, Task
 from sfumato.training.train import time_steps, train
 from sfumato.training.workshop import Workshop
@@ -487,7 +488,7 @@ def test_extra_parameters_begin_anew_in_each_stage(data):
 
 def test_a_course_that_steps_by_itself_refuses_what_it_would_leave_out(data):
     def course(workshop):
-        workshop.refuse_unheeded(Undefended())
+        refuse_unheeded(workshop.task, workshop.run.defence, Undefended())
         return workshop.network()
 
     for numbers, inner, what in (

@@ -101,7 +101,7 @@ def questions(recipes: Sequence[AnyRecipe]) -> dict[str, Question]:
     Raises:
         UsageError: if there is none, or one without a privacy objective.
     """
-    found = {recipe.name: _question(recipe) for recipe in recipes if isinstance(recipe, Recipe) and _is_open(recipe)}
+    found = {recipe.name: _question(recipe) for recipe in recipes if isinstance(recipe, Recipe) and is_open(recipe)}
     if not found:
         raise UsageError(
             f"Expected a {PPTPReconstruction.name} without regions to probe for, got "
@@ -116,7 +116,8 @@ def with_map(recipe: Recipe, path: Path) -> Recipe:
     return replace(recipe, defence=_filled(recipe.defence, str(path)))
 
 
-def _is_open(recipe: Recipe) -> bool:
+def is_open(recipe: AnyRecipe) -> bool:
+    """Whether a probe must say first which regions it protects."""
     return any(_open(part) for part in chain(recipe.defence))
 
 

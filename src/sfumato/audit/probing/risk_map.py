@@ -56,12 +56,14 @@ class Whole(Value):
 
 
 class RiskMap(Value):
-    """All that one probe found. `ranking` is what a defence reads of it."""
+    """All that one probe found. `ranking` is what a defence reads of it; `apart_from` is the fingerprint of records
+    that were kept out of the probe to be attacked later, or ""."""
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["risk map"] = "risk map"
     title: str
     data: DataSummary
+    apart_from: str = ""
     network: str
     models: int
     regions: list[MappedRegion]
