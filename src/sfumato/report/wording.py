@@ -27,6 +27,7 @@ _LABELS = {
     "balanced_accuracy_crossfitted": "Balanced accuracy, threshold from other targets",
     "advantage_crossfitted": "Advantage, threshold from other targets",
     "worst_decile_auc": "AUC of the worst-hit tenth",
+    "looks_accuracy": "Looks most like the class",
     "evaluator_accuracy_1": "Right, says the evaluator",
     "evaluator_accuracy_5": "Right in five, says the evaluator",
     "disputed_successes": "Of those right, disputed",

@@ -26,6 +26,10 @@ from sfumato.types import Floats
 from sfumato.validate import at_least
 
 MATCHED = 1e-12  # squared distance, over the squared norm of what was shared, from which nothing is left to find
+CLIPPED = (
+    "needs an update that was not clipped: of a clipped one it finds nothing even without noise, so that its failure "
+    "would say nothing of the noise; geiping does"
+)
 STALLED = 3  # iterations without any progress
 
 
@@ -44,6 +48,7 @@ class DLG(GradientInversion):
     layer first where that leaves no doubt (iDLG, Zhao et al. 2020, arXiv 2001.02610). The authors' code attacks one
     picture at a time, with a LeNet of sigmoids with weights drawn from U(-0.5, 0.5), for 300 iterations. It wants
     second derivatives: with ReLU it seldom gets anywhere. Computed in float64; what it finds is clamped to the box.
+    It matches lengths, so that it is no test of clipped updates: those are refused.
 
     Args:
         iterations: calls of L-BFGS, of up to 20 evaluations each; it ends sooner where nothing moves any more.
@@ -73,6 +78,9 @@ class DLG(GradientInversion):
     def example(cls) -> DLG:
         return cls(iterations=1)
 
+    def refuses(self, evidence: GradientEvidence) -> tuple[str, ...]:
+        return () if evidence.private is None else (CLIPPED,)
+
     def reconstruct(self, evidence: GradientEvidence, fitted: Sequence[dict[str, Floats]] = ()) -> Reconstructions:
         network = copy_of(evidence, torch.float64)
         return reconstructions(evidence, [self._batch(evidence, network, q) for q in range(len(evidence.updates))])
@@ -85,7 +93,7 @@ class DLG(GradientInversion):
             size = int(evidence.sizes[step])
             x = torch.randn(size, *evidence.shape, generator=generator, dtype=torch.float64)
             logits = torch.randn(size, evidence.classes, generator=generator, dtype=torch.float64)
-            found.append(self._descended(network, network.shared(evidence.updates[step]), x, logits, fixed))
+            found.append(self._descended(network, network.shared(evidence.updates[step], size), x, logits, fixed))
         best = min(found, key=lambda one: one.loss)
         labels = best.logits.argmax(dim=1).numpy() if fixed is None else fixed.argmax(dim=1).numpy()
         queries = sum(one.evaluations for one in found) * len(best.x)

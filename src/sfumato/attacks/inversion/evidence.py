@@ -19,6 +19,7 @@ from torch import nn
 from sfumato.canonical import array_digest
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable
+from sfumato.private.clipping.base import Clipping
 from sfumato.targets.boundary import Box
 from sfumato.targets.oracle import Oracle
 from sfumato.types import Floats, Ints
@@ -72,6 +73,21 @@ class ClassEvidence:
         return replace(self, oracle=self.oracle.restricted_to(access), public=self.public if public else None)
 
 
+@dataclass(frozen=True)
+class PrivateStep:
+    """What is public of a private step: how it clips, and by what it divides. The noise is not known, its size apart.
+
+    Args:
+        clipping: how each unit's gradient is bounded, as in the first step.
+        divisor: of the noisy sum over units (`Plan.expected_batch_size`), above 0.
+        together: whether all records of a batch are one unit, whose mean gradient is clipped; else each record is one.
+    """
+
+    clipping: Clipping
+    divisor: float
+    together: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class GradientEvidence:
     """Updates of single training steps, each from one batch, as whoever aggregates them sees them.
@@ -88,7 +104,7 @@ class GradientEvidence:
         labels: int64 [q, b], -1 beyond a batch's size, where the attacker knows them; else None.
         public: records that the attacker has, or None.
         seed: root of the attack's own random streams.
-        private: whether each update was clipped and got noise.
+        private: how each update was clipped and divided before it got noise; None for updates that were not.
         tell: as for `ClassEvidence`.
         loss: what the training minimises, as far as the attacker can write it down: network, records [b, *shape] and
             soft labels [b, classes] to one loss per record, [b]; None for the cross-entropy.
@@ -103,7 +119,7 @@ class GradientEvidence:
     labels: Ints | None
     public: Population | None
     seed: int
-    private: bool = False
+    private: PrivateStep | None = None
     tell: Tell = silent
     loss: StepLoss | None = None
 
@@ -117,6 +133,7 @@ class GradientEvidence:
             "labels": "to be recovered" if self.labels is None else self.labels,
             "loss": "cross-entropy" if self.loss is None else self.loss,
             "public": "" if self.public is None else self.public.fingerprint,
+            "private": "no" if self.private is None else self.private,
             "seed": self.seed,
         }
 

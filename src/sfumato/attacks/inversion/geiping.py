@@ -98,7 +98,7 @@ class Geiping(GradientInversion):
     def _descended(
         self, evidence: GradientEvidence, network: Copy, step: int, start: torch.Tensor, labels: np.ndarray
     ) -> _End:
-        box, shared = evidence.box, network.shared(evidence.updates[step])
+        box, shared = evidence.box, network.shared(evidence.updates[step], len(labels))
         targets = one_hot(labels, evidence.classes, torch.float32)
         x = (box.low + start * (box.high - box.low)).requires_grad_(True)
         moved, best = torch.optim.Adam([x]), _End(math.inf, x.detach().clone())

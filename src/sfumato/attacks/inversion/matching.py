@@ -8,7 +8,7 @@ networks give matching less to hold on to; smooth activations (sigmoid, tanh) gi
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,17 @@ import torch
 from torch import nn
 
 from sfumato.attacks.inversion.base import Reconstructions
-from sfumato.attacks.inversion.evidence import GradientEvidence, StepLoss
+from sfumato.attacks.inversion.evidence import GradientEvidence, PrivateStep, StepLoss
 from sfumato.attacks.inversion.label_recovery import Labels, class_signal, recovered_labels
 from sfumato.errors import UnsupportedModel
 from sfumato.models.head import head_name
+from sfumato.private.clipping.base import Clipping
 from sfumato.sde.streams import set_noise, stream_layers
 from sfumato.targets.boundary import Box
 from sfumato.training.losses import task_loss
 from sfumato.types import Floats, Ints
+
+SMALLEST = 1e-30  # of a squared norm: the root has no slope at 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +38,20 @@ class Copy:
         names: of the parameters that the update is about, in order.
         loss: see `GradientEvidence.loss`.
         dtype: in which it computes.
+        private: how the training clips and divides, so that the copy does the same; None where it does not.
     """
 
     network: nn.Module
     names: tuple[str, ...]
     loss: StepLoss
     dtype: torch.dtype
+    private: PrivateStep | None = None
 
     def gradients(self, x: torch.Tensor, targets: torch.Tensor) -> list[torch.Tensor]:
         """The gradient of the mean loss by each parameter, itself differentiable by records and soft labels.
+
+        Where the training clips, the mean of the clipped gradients: a copy that does not clip looks for records that
+        nobody has, and its failure would look like a merit of the noise.
 
         Args:
             x: [b, *shape].
@@ -51,16 +59,38 @@ class Copy:
         """
         set_noise(self.network, None, "off")
         own = dict(self.network.named_parameters())
-        loss = self.loss(self.network, x, targets).mean()
-        return list(
-            torch.autograd.grad(
-                loss, [own[name] for name in self.names], create_graph=True, allow_unused=True, materialize_grads=True
-            )
-        )
+        losses, parameters = self.loss(self.network, x, targets), [own[name] for name in self.names]
+        if self.private is None:
+            return _by(losses.mean(), parameters)
+        units = [losses.mean()] if self.private.together else list(losses)
+        return _clipped_mean([_by(loss, parameters) for loss in units], self.private.clipping)
 
-    def shared(self, update: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        """An update as tensors of the copy's type, in order."""
-        return [update[name].detach().to(self.dtype) for name in self.names]
+    def shared(self, update: Mapping[str, torch.Tensor], size: int) -> list[torch.Tensor]:
+        """An update of a batch of `size` records as tensors of the copy's type, in order, on the scale of `gradients`.
+
+        A private one was divided by a public number, whatever was drawn; what counts here is what it is of one unit.
+        """
+        scale = 1.0
+        if self.private is not None:
+            scale = self.private.divisor / (1 if self.private.together else size)
+        return [update[name].detach().to(self.dtype) * scale for name in self.names]
+
+
+def _by(loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradient of a loss, itself differentiable; 0 where a parameter is not used."""
+    return list(
+        torch.autograd.grad(loss, list(parameters), create_graph=True, allow_unused=True, materialize_grads=True)
+    )
+
+
+def _clipped_mean(gradients: Sequence[Sequence[torch.Tensor]], clipping: Clipping) -> list[torch.Tensor]:
+    """The mean over units of their gradients, [units][tensors], each scaled as the training scales it."""
+    squared = torch.stack([torch.stack([part.square().sum() for part in one]) for one in gradients])
+    factors = clipping.factors(squared + SMALLEST, clipping.initial_state(squared.shape[1]))
+    return [
+        torch.stack([factor * part for factor, part in zip(factors[:, place], parts, strict=True)]).mean(dim=0)
+        for place, parts in enumerate(zip(*gradients, strict=True))
+    ]
 
 
 def cross_entropy_of(network: nn.Module, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -78,7 +108,7 @@ def copy_of(evidence: GradientEvidence, dtype: torch.dtype = torch.float32) -> C
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in update)
     names = tuple(name for name, _ in network.named_parameters() if name in update)
-    return Copy(network, names, evidence.loss or cross_entropy_of, dtype)
+    return Copy(network, names, evidence.loss or cross_entropy_of, dtype, evidence.private)
 
 
 def why_no_labels(evidence: GradientEvidence) -> str:

@@ -20,12 +20,17 @@ from sfumato.validate import one_of
 
 GAMES = ("class", "gradient", "attribute", "label")
 RATES = (  # measures that are rates of success; the others are distances, or differences
-    "evaluator_accuracy_1", "evaluator_accuracy_5", "identified", "labels_recovered", "attribute_accuracy",
-    "planted_label",
+    "looks_accuracy", "evaluator_accuracy_1", "evaluator_accuracy_5", "identified", "labels_recovered",
+    "attribute_accuracy", "planted_label",
 )  # fmt: skip
 METHOD = (
     "reconstruction robustness by the trade-off curve of the composed privacy loss, at a false-positive rate of the "
     "prior (Balle et al. 2022; Hayes et al. 2023)"
+)
+
+TOO_FEW = (
+    "There are too few others to tell the true one from: a guess without the model may be right each time, so that no "
+    "success is above what is permitted."
 )
 
 
@@ -75,6 +80,8 @@ def bounds_for(
     played = _of_game(game, guarantee, population, level)
     if measured not in RATES:
         played = played._replace(group=None, note="The bound is on rates of success; this is none.")
+    elif prior >= 1:
+        played = played._replace(group=None, note=TOO_FEW)
     permitted = 1.0 if played.group is None else float(rero_bound(played.mechanisms, [prior], played.group)[0])
     return [
         ReconstructionBound(

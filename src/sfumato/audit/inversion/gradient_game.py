@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sfumato.attacks.inversion.evidence import GradientEvidence
+from sfumato.attacks.inversion.evidence import GradientEvidence, PrivateStep
 from sfumato.audit.inversion.shared_step import StepMaker, step_maker
 from sfumato.data.population import Population
 from sfumato.errors import NotApplicable, UsageError
+from sfumato.private.plan import Plan
 from sfumato.seeding import derive, stream
 from sfumato.targets.boundary import Box
 from sfumato.targets.oracle import image_box
@@ -66,7 +67,7 @@ def gradient_rounds(
     seed: int,
     *,
     level: str = "record",
-    others: int = 31,
+    others: int = 255,
     labels_known: bool = False,
     box: Box | None = None,
     public: Population | None = None,
@@ -82,7 +83,7 @@ def gradient_rounds(
         steps: batches of each size.
         seed: of the batches, the noise, fresh weights, and of the attacker's own streams.
         level: "record": a batch is so many records; "unit": all records of so many units (a client's step on its own).
-        others: how many other records stand beside each batch, at most.
+        others: how many other records of each of its classes stand beside a batch, at most.
         labels_known: whether the attacker knows the labels of the batch.
         box: the range of values; by default 0 to 1 for pictures, else that of all records, which is more than an
             attacker may know.
@@ -112,7 +113,7 @@ def gradient_rounds(
         labels=true.labels if labels_known else None,
         public=public,
         seed=derive(seed, "gradient", "attacker"),
-        private=maker.plan is not None,
+        private=None if maker.plan is None else _private(maker.plan),
         loss=maker.objective,
     )
     return GradientRounds(evidence, true.records, true.labels, beside.records, beside.labels)
@@ -166,8 +167,13 @@ def _update(maker: StepMaker, population: Population, one: Rows, seed: int) -> d
     return maker.update(population.tensor(one), torch.from_numpy(labels.astype(np.int64)), units, seed)
 
 
+def _private(plan: Plan) -> PrivateStep:
+    """What everybody may know of a private step."""
+    return PrivateStep(plan.clipping, plan.expected_batch_size, together=plan.max_records_per_unit > 1)
+
+
 def _others(population: Population, rows: Rows, rounds: Sequence[Rows], most: int, seed: int, level: str) -> list[Rows]:
-    """For each batch other training records of its classes, as many of each class as there are, in turn."""
+    """For each batch other training records of its classes, at most so many of each, the classes in turn."""
     at_least("others", most, 1)
     kind = np.arange(len(population)) if level == "record" else population.unit_of
     taken = np.isin(kind[rows], kind[np.concatenate(rounds)])
@@ -177,7 +183,8 @@ def _others(population: Population, rows: Rows, rounds: Sequence[Rows], most: in
         pool = free[np.isin(population.label_array[free], population.label_array[one])]
         pool = stream(seed, "gradient", "others", place).permutation(pool)
         turn = _occurrence(population.label_array[pool])
-        found.append(pool[np.argsort(turn, kind="stable")][:most])
+        order = np.argsort(turn, kind="stable")
+        found.append(pool[order[turn[order] < most]])
     if any(not len(one) for one in found):
         raise UsageError(
             "Expected training records of the classes of each batch that are in no batch, got a batch without any.",

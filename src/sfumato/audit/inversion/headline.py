@@ -7,14 +7,14 @@ from typing import NamedTuple
 from sfumato.audit.inverted import InversionResult, Measure
 
 FIRST = {  # game -> measures of a class, measures of records; the first that has a value is read
-    "class": (("evaluator_accuracy_1", "class_distance"), ("nearer_to_training", "record_distance")),
+    "class": (("looks_accuracy", "evaluator_accuracy_1"), ("nearer_to_training", "record_distance")),
     "gradient": ((), ("identified", "mse")),
     "attribute": (("attribute_accuracy",), ("attribute_gain_on_members",)),
     "label": ((), ("planted_label",)),
 }
 IN_WORDS = {  # of each of these, in a sentence
+    "looks_accuracy": "share of guesses that look most like the class",
     "evaluator_accuracy_1": "share of guesses that are right, says the evaluator,",
-    "class_distance": "distance to the class",
     "nearer_to_training": "share of guesses nearer to training records",
     "record_distance": "distance to training records",
     "identified": "share of records identified",

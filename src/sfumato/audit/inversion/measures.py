@@ -19,6 +19,7 @@ __all__ = ["NAMES", "attribute_measures", "class_measures", "gradient_measures",
 
 NAMES: Mapping[str, str] = MappingProxyType(
     {
+        "looks_accuracy": "Share of guesses that look most like a record of the class, of equally many of each.",
         "evaluator_accuracy_1": "Share of guesses that a network unlike the target takes for the class.",
         "evaluator_accuracy_5": "Share of guesses for which that network has the class among its five best.",
         "disputed_successes": "Share of those successes that look most like a record of another class.",

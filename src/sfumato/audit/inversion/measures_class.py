@@ -42,6 +42,7 @@ def class_measures(
         raise UsageError("Expected the judge's own population, got another one.", remedy="Make a judge for it.")
     seen = Seen(guesses, judge, settings)
     found = [
+        looks_accuracy(seen),
         evaluator_accuracy(seen, 1),
         evaluator_accuracy(seen, 5),
         disputed_successes(seen),
@@ -64,10 +65,26 @@ def evaluator_accuracy(seen: Seen, best: int) -> Measure:
     if classes <= best:
         note = f"There are {classes} classes, so that the {best} best are all of them."
         return unmeasured(name, "class", "higher", seen.answers, note)
-    called = among_best(seen.logits, best).mean(axis=2)
+    return _taken(seen, name, among_best(seen.logits, best), at=best / classes)
+
+
+def looks_accuracy(seen: Seen) -> Measure:
+    """Share of guesses that look most like a record of the class, beside equally many private records of each class.
+
+    No network judges here: what pleases an evaluator without any likeness does not count, and a likeness that an
+    evaluator has never learned to see does. Control: how often the same guess looks most like another class that was
+    asked about.
+    """
+    found = seen.nearest_of_equal[..., None] == np.arange(seen.judge.population.classes)
+    return _taken(seen, "looks_accuracy", found, at=1 / seen.judge.population.classes)
+
+
+def _taken(seen: Seen, name: str, taken: Bools, at: float) -> Measure:
+    """How often guesses are taken for their class, and for others asked about; `taken` bool [T, q, k, classes]."""
+    called = taken.mean(axis=2)
     targets, questions = seen.guesses.labels.shape
     own = np.take_along_axis(called, seen.guesses.labels[..., None], axis=2)[..., 0]
-    attacked = seen.answers.share(name, own, at=best / classes)
+    attacked = seen.answers.share(name, own, at=at)
     if questions == 1:
         return Measure(name=name, level="class", more="higher", attacked=attacked, control_is=_ALONE)
     other = grid(targets, questions, lambda t, i: called[t, i, seen.others(t, i)].mean())[..., 0]
@@ -76,7 +93,7 @@ def evaluator_accuracy(seen: Seen, best: int) -> Measure:
         level="class",
         more="higher",
         attacked=attacked,
-        control=seen.answers.share(f"{name}_control", other, at=best / classes),
+        control=seen.answers.share(f"{name}_control", other, at=at),
         difference=seen.answers.difference(f"{name}_difference", own, other, "shares"),
         control_is="How often the same guess is taken for another class that was asked about.",
     )
@@ -172,15 +189,15 @@ def record_distance(seen: Seen) -> Measure:
     name = "record_distance"
     both = _by_training(seen, _equally_many)
     if not np.isfinite(both).any():
-        return unmeasured(name, "record", "lower", seen.answers, _UNSEEN)
+        return unmeasured(name, "record", "lower", seen.draws, _UNSEEN)
     attacked, control = both[..., 0], both[..., 1]
     return Measure(
         name=name,
         level="record",
         more="lower",
-        attacked=seen.answers.mean(name, attacked, low=0.0),
-        control=seen.answers.mean(f"{name}_control", control, low=0.0),
-        difference=seen.answers.difference(f"{name}_difference", control, attacked, "numbers"),
+        attacked=seen.draws.mean(name, attacked, low=0.0),
+        control=seen.draws.mean(f"{name}_control", control, low=0.0),
+        difference=seen.draws.difference(f"{name}_difference", control, attacked, "numbers"),
         control_is=f"As many records of the class that the model never saw; looks are {seen.judge.looks.described}.",
     )
 
@@ -194,8 +211,8 @@ def nearer_to_training(seen: Seen) -> Measure:
     name = "nearer_to_training"
     both = _by_training(seen, lambda own, other: np.full(2, share_nearer(own, other).mean()))
     if not np.isfinite(both).any():
-        return unmeasured(name, "record", "higher", seen.answers, _UNSEEN)
-    attacked = seen.answers.share(name, both[..., 0], at=0.5)
+        return unmeasured(name, "record", "higher", seen.draws, _UNSEEN)
+    attacked = seen.draws.share(name, both[..., 0], at=0.5)
     return Measure(
         name=name,
         level="record",

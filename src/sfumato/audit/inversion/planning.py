@@ -100,7 +100,7 @@ def evidence_asked(scene: Scene, attack: InversionAttack[Any], reasons: list[str
         if attack.game == "attribute":
             shape = scene.population.records.shape
             _need(len(shape) == 1, TABLES_ONLY.format(shape))
-            return [list(one.evidence) for one in columns_asked(scene, attack)]
+            return [list(one.evidence) for one in columns_asked(scene, attack, reasons)]
         return [list(one.evidence) for one in rounds_asked(scene, left_out)]
     except NotApplicable as error:
         reasons.append(str(error))

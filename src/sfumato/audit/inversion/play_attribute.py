@@ -86,27 +86,40 @@ def play_attribute(scene: Scene, attack: InversionAttack[AttributeEvidence]) -> 
     if len(scene.population.records.shape) != 1:
         reason = TABLES_ONLY.format(scene.population.records.shape)
         return Outcome(refused=NotRun(attack=attack.method, reasons=[reason]))
-    results = []
+    results: list[InversionResult] = []
+    reasons: list[str] = []
     try:
-        for one in columns_asked(scene, attack):
+        for one in columns_asked(scene, attack, reasons):
             done = answered(scene, attack, one.evidence, one.variant)
             if isinstance(done, NotRun):
-                return Outcome(refused=done)
+                reasons += done.reasons
+                break
             results.append(_result(scene, attack, one, done))
     except NotApplicable as error:
-        return Outcome(refused=NotRun(attack=attack.method, reasons=[str(error)]))
-    return Outcome(results)
+        reasons.append(str(error))
+    told = list(dict.fromkeys(reasons))
+    return Outcome(results, NotRun(attack=attack.method, reasons=told) if told else None)
 
 
-def columns_asked(scene: Scene, attack: InversionAttack[AttributeEvidence]) -> Iterator[ColumnAsked]:
+def columns_asked(
+    scene: Scene, attack: InversionAttack[AttributeEvidence], reasons: list[str]
+) -> Iterator[ColumnAsked]:
     """What the attack may see of each hidden column; oracles are only named.
 
+    Args:
+        scene: the subject.
+        attack: for the access that it declares.
+        reasons: gets those why a column is left out; the others are played.
+
     Raises:
-        NotApplicable: if there are too few records, or nothing can be guessed of a column.
+        NotApplicable: if there are too few records, or no column to hide.
     """
     players = players_of(scene)
     for column in columns_hidden(scene):
-        yield _asked(scene, attack, players, column)
+        try:
+            yield _asked(scene, attack, players, column)
+        except NotApplicable as error:
+            reasons.append(str(error))
 
 
 def columns_hidden(scene: Scene) -> list[int]:

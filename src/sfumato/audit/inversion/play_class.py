@@ -40,7 +40,7 @@ def play_class(scene: Scene, attack: InversionAttack[ClassEvidence], judge: Call
     guesses = ClassGuesses(done.records, asked, scene.trained)
     measures = class_measures(guesses, scene.population, judge(), scene.settings)
     rows = _rows(scene, attack.method, done, asked) if scene.inversion.gallery else []
-    bounds = scene.bounds("class", 1 / scene.population.classes, "evaluator_accuracy_1")
+    bounds = scene.bounds("class", 1 / scene.population.classes, "looks_accuracy")
     return Outcome([result_of(scene, attack, done, measures, bounds=bounds)], rows=rows)
 
 

@@ -12,8 +12,11 @@ from sfumato.audit.inversion.estimates import Answers, in_pairs
 from sfumato.audit.inversion.guesses import ClassGuesses
 from sfumato.audit.inversion.judge import Judge
 from sfumato.audit.settings import AuditSettings
+from sfumato.audit.statistics.crossed import FEWEST_PAIRS
+from sfumato.audit.statistics.nearest import nearest
 from sfumato.audit.utility import honest
 from sfumato.errors import UsageError
+from sfumato.seeding import stream
 from sfumato.types import Bools, Floats, Ints, Rows
 
 
@@ -52,6 +55,18 @@ class Seen:
         return Answers(pairs, self.guesses.labels, "classes", self.settings.confidence)
 
     @cached_property
+    def draws(self) -> Answers:
+        """For what is compared between records in and out of training: which is which was drawn for each class and
+        each pair of targets anew, so that few pairs still have many independent draws. It speaks of these classes and
+        models. Where there are pairs enough to tell how models differ, the same as `answers`.
+        """
+        if self.guesses.targets // 2 >= FEWEST_PAIRS:
+            return self.answers
+        pairs, classes = self.answers.pairs, self.guesses.labels
+        cells = pairs * self.judge.population.classes + classes
+        return Answers(np.zeros_like(pairs), cells, "draws of a class's training records", self.settings.confidence)
+
+    @cached_property
     def logits(self) -> Floats:
         """float32 [T, q, k, classes]."""
         return self._each(self.judge.logits)
@@ -70,6 +85,18 @@ class Seen:
     def nearest_class(self) -> Ints:
         """int64 [T, q, k]: the second opinion."""
         return self._each(self.judge.second_opinion)
+
+    @cached_property
+    def nearest_of_equal(self) -> Ints:
+        """int64 [T, q, k]: the same among equally many records of each class, drawn at random."""
+        labels, rng = self.judge.population.label_array, stream(self.settings.seed, "equal classes")
+        order = rng.permutation(np.flatnonzero(self.counted))
+        there = np.unique(labels[order])
+        fewest = min(int((labels[order] == label).sum()) for label in there)
+        rows = np.concatenate([order[labels[order] == label][:fewest] for label in there])
+        looks, shape = self.looks, self.guesses.labels.shape
+        which = nearest(looks.reshape(-1, looks.shape[-1]), self.judge.record_looks[rows]).which
+        return labels[rows[which]].reshape(*shape, -1)
 
     @cached_property
     def counted(self) -> Bools:

@@ -66,7 +66,7 @@ def evidence_of(network, *batches, known=False, noise=0.0, seed=0, loss=None):
     for step, (_, y) in enumerate(batches):
         labels[step, : len(y)] = y.numpy()
     return GradientEvidence(
-        network, tuple(updates), sizes, SHAPE, 10, image_box(SHAPE), labels if known else None, None, seed, noise > 0,
+        network, tuple(updates), sizes, SHAPE, 10, image_box(SHAPE), labels if known else None, None, seed,
         loss=loss,
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def test_the_loss_of_the_training_is_the_one_that_is_matched():
     evidence = evidence_of(network, (x, y))
     own, twice = copy_of(evidence), copy_of(evidence_of(network, (x, y), loss=doubled))
     targets = torch.eye(10)[y]
-    assert squared_distance(own.gradients(x, targets), own.shared(evidence.updates[0])).item() < 1e-10
+    assert squared_distance(own.gradients(x, targets), own.shared(evidence.updates[0], len(x))).item() < 1e-10
     for a, b in zip(own.gradients(x, targets), twice.gradients(x, targets), strict=True):
         assert torch.allclose(2 * a, b, atol=1e-6)
 

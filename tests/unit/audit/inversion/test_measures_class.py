@@ -11,6 +11,7 @@ from torch import nn
 from sfumato.audit.inversion.guesses import ClassGuesses
 from sfumato.audit.inversion.measures import NAMES, class_measures
 from sfumato.audit.inversion.measures_class import among_best
+from sfumato.audit.inversion.seen import Seen
 from sfumato.data.owners import PLANTED, TRUE_CLASS
 from sfumato.data.population import Population, Unit
 from sfumato.errors import UsageError
@@ -62,6 +63,8 @@ def noise(_world):
 
 def test_training_records_leak_at_both_levels(world):
     found = measured(world, training_records(world))
+    assert found["looks_accuracy"].attacked.value == 1
+    assert found["looks_accuracy"].difference.low > 0.5
     assert found["evaluator_accuracy_1"].attacked.value > 0.9
     assert found["evaluator_accuracy_1"].difference.low > 0.5  # of 6 classes, whatever the number of guesses
     assert found["class_distance"].attacked.value == pytest.approx(0, abs=1e-6)
@@ -87,7 +90,7 @@ def test_class_averages_leak_the_class_alone(world):
 
 def test_noise_leaks_nothing(world):
     found = measured(world, noise(world))
-    for name in ("evaluator_accuracy_1", "class_distance", "record_distance", "nearer_to_training"):
+    for name in ("looks_accuracy", "evaluator_accuracy_1", "class_distance", "record_distance", "nearer_to_training"):
         assert found[name].difference.low < 0 < found[name].difference.high
 
 
@@ -95,6 +98,7 @@ def test_a_class_filled_with_another_ones_records_is_no_success(world):
     other = training_records(world)
     found = measured(world, lambda rng, t, label, r: other(rng, t, (label + 1) % CLASSES, r))
     assert found["evaluator_accuracy_1"].attacked.value < 0.1
+    assert found["looks_accuracy"].attacked.value == 0
     assert found["class_distance"].difference.value < 0
 
 
@@ -126,6 +130,55 @@ def test_successes_that_look_like_another_class_are_disputed(world):
     assert found["disputed_successes"].attacked.low > 0.5
     assert found["disputed_successes"].control is None  # it gets no held-out record right
     assert found["disputed_successes"].level == "none"
+
+
+def test_a_likeness_that_the_evaluator_cannot_see_is_found_by_looks(world):
+    """An evaluator that gives one answer to everything off its data takes no guess for its class."""
+
+    class Blind(nn.Module):
+        def forward(self, x):
+            return torch.eye(CLASSES)[torch.zeros(len(x), dtype=torch.long)]
+
+    blind = replace(world.judge, predict=replace(world.judge.predict, module=nn.Sequential(Blind(), readout())))
+    found = class_measures(guesses_of(world, centres(world)), world.population, blind, world.settings)
+    found = {one.name: one for one in found}
+    assert found["evaluator_accuracy_1"].difference.low <= 0
+    assert found["looks_accuracy"].attacked.value == 1
+    assert found["looks_accuracy"].difference.low > 0.5
+
+
+def readout():
+    last = nn.Linear(CLASSES, CLASSES, bias=False)
+    last.weight.data = torch.eye(CLASSES)
+    return last
+
+
+def test_a_large_class_is_not_nearer_because_it_is_large(world):
+    """Half of the records of all classes but one are left out: noise looks like that one no more often."""
+    labels = world.population.label_array
+    kept = np.flatnonzero((labels == 0) | (np.arange(len(labels)) < len(labels) // 4))
+    few = world.population.take(kept)
+    judge = replace(world.judge, population=few, held_out=world.judge.held_out[kept])
+    rng = np.random.default_rng(3)
+    records = (3 * rng.normal(size=(2, CLASSES, 200, WIDTH))).astype(np.float32)
+    asked = np.tile(np.arange(CLASSES), (2, 1))
+    inside = rng.random(len(few)) < 0.5
+    seen = Seen(ClassGuesses(records, asked, np.stack([inside, ~inside])), judge, world.settings)
+    equal, all_of_them = ((which == 0).mean() for which in (seen.nearest_of_equal, seen.nearest_class))
+    assert all_of_them > 1.5 * equal
+    counts = np.bincount(few.label_array, minlength=CLASSES)
+    assert counts[0] == 4 * counts[1:].max()
+
+
+def test_few_pairs_of_targets_have_as_many_draws_as_classes_and_pairs(world):
+    """Guesses that are always nearer: the lower end is that of as many coins as splits were drawn."""
+    for targets in (2, 4, 6):
+        nearer = measured(world, training_records(world), targets=targets)["nearer_to_training"].attacked
+        assert nearer.value == 1
+        assert nearer.low == pytest.approx(0.025 ** (1 / (CLASSES * targets // 2)))
+        assert "draws of a class's training records" in nearer.method
+    many = measured(world, training_records(world), targets=8)["nearer_to_training"].attacked
+    assert many.low == pytest.approx(0.025 ** (1 / CLASSES))  # pairs enough: it speaks of other classes and models
 
 
 def test_only_successes_can_be_disputed(world):

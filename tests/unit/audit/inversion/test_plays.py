@@ -139,7 +139,7 @@ def test_columns_are_named_or_drawn_from_those_that_vary(tmp_path, table):
 
 def test_the_hidden_column_is_hidden_and_nothing_else(tmp_path, table):
     attack = Fredrikson()
-    for one in columns_asked(scene(tmp_path, table, attack, attributes=(3,), records=10), attack):
+    for one in columns_asked(scene(tmp_path, table, attack, attributes=(3,), records=10), attack, []):
         for players, evidence, truth in zip(one.players, one.evidence, one.truth, strict=True):
             true = table.tensor(players.asked).numpy()
             assert np.isnan(evidence.records[:, 3]).all()
