@@ -3,10 +3,10 @@
     sfumato compare DATA --config docs/results/inversion_NAME.toml --out OUT/NAME        for each configuration
     python benchmarks/inversion_page.py OUT/faces OUT/persons OUT/fashion ... --page docs/results
 
-Each folder is one run: the configuration is named by the command in its record. The page has, for each run, accuracy
-and guarantee beside what was found of classes and of records, each with its control; the guarantee's bound beside the
-measurement; minutes for each class; and what follows by a fixed rule: a leak counts as found where the whole interval
-of the difference from the control is above zero.
+Each folder is one run; its configuration is the one that the command in its record names. The page has, for each run, a
+table of networks with unit, epsilon, accuracy and what was found, then every measure with its control, what the
+guarantee permits beside the measurement, and what the record warns of; at the end minutes for each class. What counts
+as found follows by a fixed rule: the whole interval of the difference from the control is above zero.
 """
 
 from __future__ import annotations
@@ -23,26 +23,35 @@ from sfumato.audit.inversion.measures import NAMES
 from sfumato.audit.inverted import InversionResult, Measure
 from sfumato.audit.record import AuditRecord, Finding, Subject
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 INTRODUCTION = """# Model inversion: which epsilon, at which unit, stops which leakage, at what cost in accuracy?
 
 What an attacker rebuilds from a model is of two kinds. *Class-level*: what the members of a class have in common; an
 accurate model knows it by its task. *Record-level*: more of the training records than of other records of the same
 class; this alone is what a guarantee for a record bounds. Each number stands beside its control, the same measure where
 nothing can have leaked. A leak counts as *found* where the whole 95% interval of the difference is above zero; "not
-found" is no proof that there is none."""
+found" is no proof that there is none. Each row has the level for itself: about one row in forty says "found" where
+nothing leaked, so believe several rows that agree. With fewer than four complementary pairs of models an interval
+speaks of the models of the run, and of no others."""
 LEVELS = {"class": "class-level", "record": "record-level"}
+FIRST_MADE = "- Make the features first: "
+DESCRIBING = ("disputed_successes", "knowledge_accuracy", "fid", "precision", "recall", "density", "coverage")
 
 
 def page(records: dict[str, AuditRecord], command: str) -> str:
     """The whole page as Markdown; `records` by the name of each run."""
-    lines = [INTRODUCTION, "", "```console", *[commands(record) for record in records.values()], command, "```", ""]
-    for name, record in records.items():
-        lines += [f"## {record.title}", "", scale(record), "", *notes(name), "", *answers(record), ""]
-        lines += ["### Accuracy and guarantee", "", *table([subject_row(subject) for subject in record.subjects]), ""]
+    asked = list(dict.fromkeys(line for record in records.values() for line in commands(record)))
+    lines = [INTRODUCTION, "", "```console", *asked, command, "```", ""]
+    for record in records.values():
+        lines += [f"## {record.title}", "", scale(record), "", *notes(record), "", *warnings(record)]
+        lines += ["### The answer", "", *table(answer_rows(record)), "", *answers(record), ""]
         for level in LEVELS:
             rows = [row for subject in record.subjects for row in measure_rows(subject, level)]
             if rows:
                 lines += [f"### {LEVELS[level].capitalize()} leakage", "", *table(rows), ""]
+        described = [row for subject in record.subjects for row in describing_rows(subject)]
+        if described:
+            lines += ["### What only describes the guesses", "", *table(described), ""]
         bounds = [row for subject in record.subjects for row in bound_rows(subject)]
         if bounds:
             lines += ["### What the guarantee permits, beside what was measured", "", *table(bounds), ""]
@@ -56,18 +65,20 @@ def page(records: dict[str, AuditRecord], command: str) -> str:
 
 
 COST = (
-    "Minutes of one of two cores for each question (a class, a training step, a record), without and with what is "
-    "trained for each target first (a generator, students); means over all subjects of a run, as they were measured "
-    "when they ran."
+    "Minutes for each question (a class, a training step, a record) with the threads of the run, means over all its "
+    "subjects. What is trained first (a generator, students) comes on top: a generator that depends on public records "
+    "alone is trained once for a run, everything else once for each model that is attacked; the same generator is "
+    "listed with each attack that uses it."
 )
 
 
-def commands(record: AuditRecord) -> str:
-    """What repeats a run, without the folders of the machine that it ran on."""
+def commands(record: AuditRecord) -> list[str]:
+    """What repeats a run, without the folders of the machine that it ran on; first what it needs."""
     text = record.provenance.command
     for option in ("--store", "--out", "--display"):
         text = re.sub(rf" {option}[= ]\S+", "", text)
-    return re.sub(r"(olivetti|location-30):\S+", r"\1:PATH", text)
+    made = [line.removeprefix(FIRST_MADE) for line in comment(record) if line.startswith(FIRST_MADE)]
+    return [*made, re.sub(r"(olivetti|location-30):\S+", r"\1:PATH", text)]
 
 
 def scale(record: AuditRecord) -> str:
@@ -87,28 +98,55 @@ def scale(record: AuditRecord) -> str:
             told += f". Guesses are judged by {inverted.evaluator.name}, accuracy {cell(inverted.evaluator.accuracy)}"
     return (
         f"{told}. {where.created[:10]}, sfumato {where.versions['sfumato']}, torch {where.versions['torch']}, seed "
-        f"{where.seed}, {where.machine['cores']} cores."
+        f"{where.seed}, {where.machine['cores']} cores, {where.machine.get('threads', 'all')} threads."
     )
 
 
-def notes(name: str) -> list[str]:
-    """The comment on top of the configuration: what was scaled down, and why."""
-    path = Path(__file__).parent.parent / "docs" / "results" / f"inversion_{name}.toml"
-    if not path.is_file():
-        return []
-    head = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
-    text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in head[1:])
-    return [line for line in text.splitlines() if not line.startswith(("- Repeat with", "- Make the features"))]
+def comment(record: AuditRecord) -> list[str]:
+    """The lines on top of the run's configuration, without the mark."""
+    named = re.search(r"--config[= ]\S*?(inversion_\w+\.toml)", record.provenance.command)
+    if named is None or not (RESULTS / named[1]).is_file():
+        raise SystemExit(f"Expected a run of a configuration in docs/results, got {record.provenance.command!r}.")
+    top = (RESULTS / named[1]).read_text().split("\n\n")[0].splitlines()
+    return [line.removeprefix("#").removeprefix(" ") for line in top]
+
+
+def notes(record: AuditRecord) -> list[str]:
+    """What was scaled down, and why."""
+    return [line for line in comment(record)[1:] if not line.startswith(("- Repeat with", "- Make the features"))]
+
+
+def warnings(record: AuditRecord) -> list[str]:
+    """What the record warns of: critical notices, and alarms."""
+    told = [f"> {notice.text} {notice.remedy}".rstrip() for notice in record.notices if notice.severity == "critical"]
+    return [part for line in told for part in (line, "")]
+
+
+def answer_rows(record: AuditRecord) -> list[dict[str, str]]:
+    """For each network: unit, epsilon, accuracy, and how many attacks found which leak."""
+    found = []
+    for subject in record.subjects:
+        numbers, used = subject.guarantee.numbers, {f.name: f for f in subject.utility}
+        row = {
+            "network": subject.name,
+            "unit": "-" if numbers is None else numbers.unit,
+            "epsilon": "no guarantee" if numbers is None else f"{numbers.epsilon:.3g}",
+        }
+        row |= {name: cell(used.get(name)) for name in ("accuracy", "training-accuracy")}
+        for level in LEVELS:
+            tried = [measure for result in subject.inversions if (measure := first(result, level)) is not None]
+            row[LEVELS[level]] = f"found by {sum(map(leaked, tried))} of {len(tried)}" if tried else "-"
+        found.append(row)
+    return found
 
 
 def answers(record: AuditRecord) -> list[str]:
     """For each subject and level, which attacks found a leak."""
     lines = []
     for subject in record.subjects:
-        accuracy = next((f for f in subject.utility if f.name == "accuracy"), None)
         parts = [text for level in LEVELS if (text := found_text(subject, level))]
         if parts:
-            lines.append(f"- **{subject.name}** (accuracy {cell(accuracy)}): {'; '.join(parts)}.")
+            lines.append(f"- **{subject.name}**: {'; '.join(parts)}.")
     return lines
 
 
@@ -141,14 +179,6 @@ def label(result: InversionResult) -> str:
     return f"{named}, {result.variant}" if result.variant else named
 
 
-def subject_row(subject: Subject) -> dict[str, str]:
-    """Utility beside guarantee."""
-    used = {f.name: f for f in subject.utility}
-    row = {"network": subject.name}
-    row |= {name: cell(used.get(name)) for name in ("accuracy", "training-accuracy")}
-    return row | {"formal guarantee": subject.guarantee.statement, "training s": f"{subject.training_seconds:.0f}"}
-
-
 def measure_rows(subject: Subject, level: str) -> list[dict[str, str]]:
     """One row for each measure that a person reads first or second."""
     named = {name for game in FIRST.values() for name in game[level == "record"]}
@@ -165,6 +195,25 @@ def measure_rows(subject: Subject, level: str) -> list[dict[str, str]]:
         for measure in result.measures
         if measure.level == level and measure.name in named
     ]
+
+
+def describing_rows(subject: Subject) -> list[dict[str, str]]:
+    """One row for each attack on classes: what its guesses are like, and how many successes are disputed."""
+    return [
+        {"network": subject.name, "attack": label(result)}
+        | {f"`{name}`": with_control(result.measure(name)) for name in DESCRIBING}
+        for result in subject.inversions
+        if result.game == "class"
+    ]
+
+
+def with_control(measure: Measure | None) -> str:
+    """A number, and the same where nothing can have leaked."""
+    if measure is None or measure.attacked.value is None:
+        return "-"
+    control = measure.control
+    beside = "" if control is None or control.value is None else f" ({control.value:.3g})"
+    return f"{measure.attacked.value:.3g}{beside}"
 
 
 def difference_cell(found: Finding | None) -> str:
@@ -195,20 +244,20 @@ def bound_rows(subject: Subject) -> list[dict[str, str]]:
 
 
 def cost_rows(records) -> list[dict[str, str]]:
-    """Minutes for each question by run and attack."""
+    """Minutes for each question, and for what is trained first, by run and attack."""
     rows = []
     for record in records:
         results = [result for subject in record.subjects for result in subject.inversions]
         for name in dict.fromkeys((result.name, result.variant) for result in results):
             mine = [result for result in results if (result.name, result.variant) == name]
             alone = sum(result.seconds for result in mine) / len(mine) / 60
-            each = [result.fit_seconds * result.targets / max(result.questions, 1) for result in mine]
+            fitted = sum(result.fit_seconds for result in mine) / len(mine) / 60
             rows.append(
                 {
                     "run": record.title,
                     "attack": label(mine[0]),
-                    "minutes each": f"{alone:.3f}",
-                    "with what is trained first": f"{alone + sum(each) / len(each) / 60:.3f}",
+                    "minutes each": f"{alone:.2g}",
+                    "minutes for what is trained first": f"{fitted:.2g}" if fitted else "-",
                     "queries each": f"{sum(result.queries for result in mine) / len(mine):,.0f}",
                 }
             )

@@ -14,6 +14,19 @@ from sfumato.training.defence import chain
 from sfumato.training.recipe import AnyRecipe
 
 
+def refuse_same_names(recipes: Sequence[AnyRecipe]) -> None:
+    """Refuse recipes that a record could not tell apart.
+
+    Raises:
+        UsageError: if there are none, or two with one name.
+    """
+    names = [recipe.name for recipe in recipes]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(
+            f"Expected one or more recipes with distinct names, got {names}.", remedy="Give each recipe its `name`."
+        )
+
+
 def refuse_untrainable(recipes: Sequence[AnyRecipe], population: Population) -> None:
     """Refuse recipes whose training would fail, and regions that were chosen on the very records that are attacked.
 

@@ -11,7 +11,7 @@ import numpy as np
 from sfumato.accounting.guarantee import Guarantee, NoGuarantee
 from sfumato.accounting.history import History
 from sfumato.audit.alarm import alarm_checks, alarms
-from sfumato.audit.beforehand import refuse_untrainable, remarks
+from sfumato.audit.beforehand import refuse_same_names, refuse_untrainable, remarks
 from sfumato.audit.branches import branch_notices
 from sfumato.audit.citations import citations, sources
 from sfumato.audit.executing import Asked, carried_out, fit_runner, gather, said
@@ -45,9 +45,9 @@ from sfumato.audit.utility import honest, per_model, usefulness
 from sfumato.audit.verdict import verdict
 from sfumato.audit.worst import WorstUnits, worst_units
 from sfumato.canonical import plain
+from sfumato.data.classes import unit_is_class
 from sfumato.data.membership import COINS, Membership
 from sfumato.data.population import Population
-from sfumato.errors import UsageError
 from sfumato.execution.events import OnEvent, silent
 from sfumato.execution.executors.base import Executor
 from sfumato.execution.jobs import JobResult, TrainJob
@@ -56,7 +56,6 @@ from sfumato.execution.store import Store
 from sfumato.seeding import derive
 from sfumato.targets.answers import Answers
 from sfumato.training.recipe import AnyRecipe, Recipe
-from sfumato.types import Bools
 
 SIBLINGS = (
     "siblings: models trained in the same way on other halves of the data, each attacked in turn with the others as "
@@ -148,7 +147,7 @@ def compare(
         data=summary_of(population, membership),
         design=_design(membership, measured, done),
         subjects=subjects,
-        comparisons=_comparisons(measured, honest(population), settings.confidence),
+        comparisons=_comparisons(measured, population, settings.confidence),
         frontier=frontier_of(_contended(measured, population), settings),
         inversion=inverted.design,
         strength=strength,
@@ -321,22 +320,22 @@ def _contended(measured: Sequence[_Measured], population: Population) -> list[Co
     ]
 
 
-def _comparisons(measured: Sequence[_Measured], counted: Bools, confidence: float) -> list[Comparison]:
+def _comparisons(measured: Sequence[_Measured], population: Population, confidence: float) -> list[Comparison]:
     """Every recipe against the first, over the same targets: accuracy, and each attack's AUC and TPR at 1% FPR."""
-    if len(measured) < 2:
-        return []
     found = []
     for other in measured[1:]:
-        found += _pair(measured[0], other, counted, confidence)
+        found += _pair(measured[0], other, population, confidence)
     return found
 
 
-def _pair(base: _Measured, other: _Measured, counted: Bools, confidence: float) -> list[Comparison]:
+def _pair(base: _Measured, other: _Measured, population: Population, confidence: float) -> list[Comparison]:
     subject, baseline = other.recipe.name, base.recipe.name
-    outside = ~base.game.members[:, base.game.unit_of] & counted
-    accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
-    gain = paired(accuracies[0], accuracies[1], "accuracy", confidence)
-    found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]
+    found = []
+    if not unit_is_class(population):  # else a model has no name for those outside its training set
+        outside = ~base.game.members[:, base.game.unit_of] & honest(population)
+        accuracies = [per_model("accuracy", m.answers.logits, m.answers.labels, outside) for m in (other, base)]
+        gain = paired(accuracies[0], accuracies[1], "accuracy", confidence)
+        found = [Comparison(finding="accuracy", subject=subject, baseline=baseline, difference=gain)]
     for attack in base.played:
         if attack in other.played:
             found += [
@@ -388,17 +387,9 @@ def _checked(
     population: Population, public: Population | None, recipes: Sequence[AnyRecipe], settings: AuditSettings
 ) -> Membership:
     """Who is in which training set, once nothing is left that would fail later."""
-    _check_names(recipes)
+    refuse_same_names(recipes)
     refuse_untrainable(recipes, population)
     refuse_weak(population, recipes, settings)
     membership = settings.membership(population)
     check(population, public, recipes, membership, settings)
     return membership
-
-
-def _check_names(recipes: Sequence[AnyRecipe]) -> None:
-    names = [recipe.name for recipe in recipes]
-    if not names or len(set(names)) != len(names):
-        raise UsageError(
-            f"Expected one or more recipes with distinct names, got {names}.", remedy="Give each recipe its `name`."
-        )

@@ -7,6 +7,8 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+import torch
+
 from sfumato.audit.record import Provenance
 
 PACKAGES = ("sfumato", "torch", "numpy", "scipy", "scikit-learn")
@@ -20,7 +22,12 @@ def provenance(command: str, seed: int, seconds: float) -> Provenance:
         seed=seed,
         seconds=round(seconds, 2),
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        machine={"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count() or 1},
+        machine={
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads(),
+        },
     )
 
 

@@ -10,6 +10,7 @@ from sfumato.audit.record import Finding
 from sfumato.audit.settings import AuditSettings
 from sfumato.audit.statistics import clopper_pearson, mean_interval
 from sfumato.data.canaries import GROUP, NONE
+from sfumato.data.classes import unit_is_class
 from sfumato.data.membership import Membership
 from sfumato.data.owners import planted_rows
 from sfumato.data.population import Population
@@ -78,10 +79,21 @@ def usefulness(
     """
     counted, confidence, inside = honest(population), settings.confidence, members[:, population.unit_of]
     found = utility(answers.logits, answers.labels, inside, confidence, counted)
+    if unit_is_class(population):
+        return [one if one.name == "training-accuracy" else _no_name(one) for one in found]
     if not random:
         return found
     outside = ~inside & counted & membership.in_game[population.unit_of]
     return [*found, *utility_of_draws(answers, outside, settings.draws[-1], confidence)]
+
+
+def _no_name(finding: Finding) -> Finding:
+    """Where each class is one unit, a model was never shown the class of a record outside its training set."""
+    told = (
+        "Each class is one unit: a model that was trained without it has no name for it, and what it says of such "
+        "records is no merit or fault. Read training-accuracy, which is at most too high."
+    )
+    return finding.model_copy(update={"value": None, "low": None, "high": None, "resolvable": False, "note": told})
 
 
 def utility(

@@ -26,6 +26,12 @@ class ClassSplit(NamedTuple):
     public: Population
 
 
+def unit_is_class(population: Population) -> bool:
+    """Whether all records of each class belong to one unit, which has no others: to learn a class is to learn it."""
+    pairs = np.unique(np.stack([population.label_array, population.unit_of]), axis=1)
+    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
+
+
 def split_classes(population: Population, names: Sequence[str]) -> ClassSplit:
     """Take the classes called `names` out of the population.
 

@@ -10,11 +10,12 @@ from sfumato.accounting.guarantee import NoGuarantee, guarantee
 from sfumato.accounting.history import Event, History
 from sfumato.accounting.reconstruction import rero_bound, rero_gaussian
 from sfumato.attacks.membership.loss import LossThreshold
-from sfumato.audit.inversion.bounds import bounds_for, unit_is_class
+from sfumato.audit.inversion.bounds import bounds_for
 from sfumato.audit.inversion.guesses import AttributeGuesses
 from sfumato.audit.inversion.measures import attribute_measures
 from sfumato.audit.inversion.play_attribute import success_without
 from sfumato.audit.settings import AuditSettings
+from sfumato.data.classes import unit_is_class
 from sfumato.data.population import Population, Unit
 from sfumato.errors import UsageError
 from sfumato.private.plan import Plan
@@ -153,6 +154,12 @@ def test_what_is_no_rate_is_not_compared():
     found = only("gradient", guaranteed(), population(), 0.1, "mse")
     assert not found.applies
     assert found.permitted == 1.0
+
+
+def test_a_game_that_a_blind_guess_wins_is_not_compared():
+    found = only("gradient", guaranteed(), population(), 1.0, "identified")
+    assert not found.applies
+    assert "too few others" in found.note
 
 
 def test_without_a_guarantee_there_is_no_bound():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from sfumato.audit.utility import honest, per_model, utility, utility_of_draws
+from sfumato.attacks.membership.loss import LossThreshold
+from sfumato.audit.settings import AuditSettings
+from sfumato.audit.utility import honest, per_model, usefulness, utility, utility_of_draws
 from sfumato.data.owners import planted_rows, with_owners
 from sfumato.data.population import Population, Unit
 from sfumato.targets.answers import Answers
@@ -85,6 +87,25 @@ def test_canaries_that_were_changed_do_not_count_and_the_record_says_so():
     assert [f.value for f in found] == [f.value for f in expected]
     assert all("15 records of canaries are not counted" in f.note for f in found)
     assert "canaries" not in utility(logits, labels, members, 0.95, np.ones(40, dtype=bool))[0].note
+
+
+def test_where_each_class_is_a_unit_only_training_accuracy_is_a_merit():
+    """A model trained without a person has no name for her; being wrong about her is no fault."""
+    people = np.repeat(np.arange(6), 4)
+    data = Population(np.zeros((24, 2), np.float32), Unit("person", people), labels=people)
+    rng = np.random.default_rng(0)
+    members = np.stack([np.isin(np.arange(6), [0, 1, 2]), np.isin(np.arange(6), [3, 4, 5])])
+    logits = 5.0 * np.eye(6)[np.stack([people, people])] + rng.normal(size=(2, 24, 6))
+    answers = Answers(people, logits, {})
+    settings = AuditSettings(attacks=[LossThreshold()], models=2)
+    membership = settings.membership(data)
+    found = by_name(usefulness(answers, members, data, membership, settings, random=False))
+    assert found["training-accuracy"].value == 1.0
+    for name, finding in found.items():
+        if name != "training-accuracy":
+            assert finding.value is None
+            assert not finding.resolvable
+            assert "no name for it" in finding.note
 
 
 def test_natural_canaries_are_as_good_as_any_record():

@@ -82,7 +82,7 @@ class GMI(LatentDescent):
         momentum: of the descent, in [0, 1).
         weight: of the class against realism.
         clip: largest absolute value of a latent.
-        restarts: starts for each class.
+        restarts: starts for each class; five for each guess that is kept, of which the surest ones are.
     """
 
     name: ClassVar[str] = "gmi"
@@ -105,7 +105,7 @@ class GMI(LatentDescent):
     momentum: float = 0.9
     weight: float = 100.0
     clip: float = 1.0
-    restarts: int = 5
+    restarts: int = 25
 
     def __post_init__(self) -> None:
         super().__post_init__()

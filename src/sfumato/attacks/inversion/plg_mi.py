@@ -31,7 +31,7 @@ class PLGMI(LatentDescent):
         images: guesses for each class, the best of the restarts.
         steps: of Adam.
         learning_rate: of Adam.
-        restarts: starts for each class.
+        restarts: starts for each class; five for each guess that is kept, of which the surest ones are.
         views: of each guess in a step.
         area: smallest share of the picture in a view.
         mirror: share of views that are mirrored; 0 where left and right differ (digits, text).
@@ -54,7 +54,7 @@ class PLGMI(LatentDescent):
     prior: str = "plg-gan"
     steps: int = 150
     learning_rate: float = 0.1
-    restarts: int = 5
+    restarts: int = 25
     views: int = 2
     area: float = 0.8
     mirror: float = 0.5

@@ -15,6 +15,7 @@ from sfumato.accounting.mechanisms.base import Mechanism, NoisySum
 from sfumato.accounting.mechanisms.gaussian import Gaussian
 from sfumato.accounting.reconstruction import rero_bound
 from sfumato.audit.inverted import ReconstructionBound
+from sfumato.data.classes import unit_is_class
 from sfumato.data.population import Population
 from sfumato.validate import one_of
 
@@ -80,7 +81,7 @@ def bounds_for(
     played = _of_game(game, guarantee, population, level)
     if measured not in RATES:
         played = played._replace(group=None, note="The bound is on rates of success; this is none.")
-    elif prior >= 1:
+    elif prior == 1:
         played = played._replace(group=None, note=TOO_FEW)
     permitted = 1.0 if played.group is None else float(rero_bound(played.mechanisms, [prior], played.group)[0])
     return [
@@ -94,12 +95,6 @@ def bounds_for(
             note=played.note,
         )
     ]
-
-
-def unit_is_class(population: Population) -> bool:
-    """Whether all records of each class belong to one unit, which has no others: to learn a class is to learn it."""
-    pairs = np.unique(np.stack([population.label_array, population.unit_of]), axis=1)
-    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
 
 
 def _of_game(game: str, guarantee: Guarantee, population: Population, level: str) -> _Game:

@@ -22,6 +22,7 @@ from sfumato.seeding import stream
 from sfumato.types import Bools, Floats, Ints, Rows
 
 COLUMNS = 5  # drawn where none are named
+NEARLY = 0.8  # share of the commonest value from which on a column counts as nearly constant
 FEWEST = 20  # public records from which anything is known of a population
 TABLES_ONLY = "needs records of a table, got records of shape {}"
 SET_ASIDE = (
@@ -123,7 +124,8 @@ def columns_asked(
 
 
 def columns_hidden(scene: Scene) -> list[int]:
-    """The columns that are hidden in turn: those named, else up to `COLUMNS` at random; constant ones are not drawn.
+    """The columns that are hidden in turn: those named, else up to `COLUMNS` at random. Constant ones are not drawn,
+    and nearly constant ones (`NEARLY`) only if there is nothing else: nobody has anything to gain there.
 
     Raises:
         UsageError: for a column that is not there.
@@ -137,7 +139,9 @@ def columns_hidden(scene: Scene) -> list[int]:
     if scene.inversion.attributes:
         return list(scene.inversion.attributes)
     records = scene.population.tensor(np.arange(len(scene.population))).numpy()
-    varied = np.flatnonzero(records.min(axis=0) < records.max(axis=0))
+    commonest = np.array([np.unique(column, return_counts=True)[1].max() for column in records.T]) / len(records)
+    varied = np.flatnonzero(commonest <= NEARLY)
+    varied = varied if len(varied) else np.flatnonzero(commonest < 1)
     if not len(varied):
         raise NotApplicable("needs a column whose values differ, got none")
     return sorted(stream(scene.settings.seed, "inversion", "columns").permutation(varied)[:COLUMNS].tolist())

@@ -23,7 +23,8 @@ class InversionSettings:
         classes: how many classes of each are inverted, drawn at random; 0 for all.
         batches: sizes of the batches whose update is inverted.
         steps: how many updates of each size.
-        attributes: columns of a table that are hidden in turn, by position; () for up to 5 drawn at random.
+        attributes: columns of a table that are hidden in turn, by position; () for up to 5 drawn at random among
+            those whose commonest value has at most 80 % of the records, where there are any.
         records: how many records have an attribute hidden, of members and of others each.
         bins: most values of a hidden attribute; continuous ones are cut into as many intervals of equal frequency.
         evaluator: preset of the evaluation model; "" for the one that differs most from the recipe's.

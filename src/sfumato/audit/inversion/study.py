@@ -13,7 +13,6 @@ from sfumato.accounting.guarantee import Guarantee, NoGuarantee, guarantee
 from sfumato.accounting.history import History
 from sfumato.attacks.inversion.base import InversionAttack
 from sfumato.audit.executing import fit_runner
-from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.evaluator import evaluator_preset
 from sfumato.audit.inversion.gallery import Gallery, GalleryRow
 from sfumato.audit.inversion.judge import Judge, judge_for, of_the_judge
@@ -29,6 +28,7 @@ from sfumato.audit.inversion.wording import notices
 from sfumato.audit.inverted import InversionDesign, InversionResult
 from sfumato.audit.record import Notice, NotRun, Subject
 from sfumato.audit.settings import AuditSettings
+from sfumato.data.classes import unit_is_class
 from sfumato.data.membership import Membership
 from sfumato.data.population import Population
 from sfumato.errors import UsageError

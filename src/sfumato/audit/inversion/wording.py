@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sfumato.attacks.inversion.base import InversionAttack
-from sfumato.audit.inversion.bounds import unit_is_class
 from sfumato.audit.inversion.headline import inversion_headline
 from sfumato.audit.inverted import InversionResult, Measure
 from sfumato.audit.record import Notice, Subject
+from sfumato.data.classes import unit_is_class
 from sfumato.data.population import Population
 
 Leaked = Literal["class", "record"]

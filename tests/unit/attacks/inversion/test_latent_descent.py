@@ -223,7 +223,7 @@ def test_a_prior_of_public_records_alone_is_shared_by_all_models(inversion_evide
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
-        (GMI, {"images": 6}),
+        (GMI, {"images": 26}),
         (GMI, {"momentum": 1.0}),
         (GMI, {"clip": 0.0}),
         (KEDMI, {"draws": 0}),

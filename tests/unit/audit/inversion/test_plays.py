@@ -15,6 +15,7 @@ from sfumato.audit.inversion.study import Workplace, scene_of, suspects
 from sfumato.audit.settings import AuditSettings
 from sfumato.data.owners import PLANTED, TRUE_CLASS
 from sfumato.data.population import Population, Unit
+from sfumato.data.records import ArrayRecords
 from sfumato.defences.undefended import Undefended
 from sfumato.errors import NotApplicable, UsageError
 from sfumato.execution.store import Store
@@ -135,6 +136,24 @@ def test_columns_are_named_or_drawn_from_those_that_vary(tmp_path, table):
     assert columns_hidden(scene(tmp_path, table, Fredrikson(), attributes=(3, 1))) == [3, 1]
     with pytest.raises(UsageError, match="0 to 4"):
         columns_hidden(scene(tmp_path, table, Fredrikson(), attributes=(5,)))
+
+
+def test_a_column_of_which_nothing_can_be_guessed_is_left_out_and_the_others_are_played(tmp_path, table):
+    attack, reasons = Fredrikson(), []
+    found = list(columns_asked(scene(tmp_path, table, attack, attributes=(2, 3), records=10), attack, reasons))
+    assert [one.variant for one in found] == ["column 3"]
+    assert len(reasons) == 1
+    assert "column 2" in reasons[0]
+
+
+def test_nearly_constant_columns_are_drawn_only_where_there_is_nothing_else(tmp_path, table):
+    records = table.tensor(np.arange(len(table))).numpy().copy()
+    records[:, [0, 1, 4]] = 0.0
+    records[:3, [0, 1, 4]] = 1.0  # a few have another value
+    rare = replace(table, records=ArrayRecords(records))
+    assert columns_hidden(scene(tmp_path, rare, Fredrikson())) == [3]
+    records[:, 3] = 2.0
+    assert columns_hidden(scene(tmp_path, replace(table, records=ArrayRecords(records)), Fredrikson())) == [0, 1, 4]
 
 
 def test_the_hidden_column_is_hidden_and_nothing_else(tmp_path, table):
