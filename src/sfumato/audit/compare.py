@@ -133,14 +133,8 @@ def compare(
     inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
     subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
-    known = [
-        *notices,
-        *remarks(recipes, population),
-        *said(done),
-        *_unused(recipes, results),
-        *strength_notices(strength),
-        *inverted.notices,
-    ]
+    told = [*notices, *remarks(recipes, population), *said(done)]
+    known = [*told, *_unused(recipes, results), *strength_notices(strength), *inverted.notices]
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
