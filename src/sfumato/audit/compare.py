@@ -34,6 +34,7 @@ from sfumato.audit.record import (
     EpsilonFinding,
     Finding,
     Notice,
+    StrengthSummary,
     Subject,
 )
 from sfumato.audit.reference_data import reference_risk
@@ -133,8 +134,7 @@ def compare(
     inverted = invert_recipes(population, public, recipes, jobs, membership, settings, place)
     subjects = [inverted.filled(m.subject) for m in measured]
     checks, strength = alarm_checks(subjects), reached(population, membership, recipes, subjects, settings)
-    told = [*notices, *remarks(recipes, population), *said(done)]
-    known = [*told, *_unused(recipes, results), *strength_notices(strength), *inverted.notices]
+    known = [*notices, *remarks(recipes, population), *said(done), *_unused(recipes, results), *inverted.notices]
     record = AuditRecord(
         kind="compare" if len(recipes) > 1 else "audit",
         title=title or f"{population.name}: {', '.join(recipe.name for recipe in recipes)}",
@@ -147,7 +147,7 @@ def compare(
         strength=strength,
         verdict=verdict(subjects, checks),
         checks=checks,
-        notices=[*alarms(subjects), *known, *_notices(membership, settings, subjects)],
+        notices=[*alarms(subjects), *known, *_notices(membership, settings, subjects, strength)],
         not_tested=untested(subjects),
         citations=citations(sources(settings), [recipe.defence for recipe in recipes]),
         provenance=provenance(command, settings.seed, time.perf_counter() - start),
@@ -355,8 +355,10 @@ def _differences(base: _Measured, other: _Measured, attack: str, confidence: flo
     return found
 
 
-def _notices(membership: Membership, settings: AuditSettings, subjects: Sequence[Subject]) -> list[Notice]:
-    found = [CHOSEN_AFTERWARDS, *asked_once(subjects)] if settings.attacks else []
+def _notices(
+    membership: Membership, settings: AuditSettings, subjects: Sequence[Subject], strength: StrengthSummary | None
+) -> list[Notice]:
+    found = [*strength_notices(strength), *([CHOSEN_AFTERWARDS, *asked_once(subjects)] if settings.attacks else [])]
     if membership.design != COINS:
         found.append(
             Notice(
