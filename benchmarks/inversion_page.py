@@ -35,6 +35,7 @@ nothing leaked, so believe several rows that agree. With fewer than four complem
 speaks of the models of the run, and of no others."""
 LEVELS = {"class": "class-level", "record": "record-level"}
 FIRST_MADE = "- Make the features first: "
+UNMEASURED = "not measured: "
 DESCRIBING = ("disputed_successes", "knowledge_accuracy", "fid", "precision", "recall", "density", "coverage")
 
 
@@ -44,17 +45,17 @@ def page(records: dict[str, AuditRecord], command: str) -> str:
     lines = [INTRODUCTION, "", "```console", *asked, command, "```", ""]
     for record in records.values():
         lines += [f"## {record.title}", "", scale(record), "", *notes(record), "", *warnings(record)]
-        lines += ["### The answer", "", *table(answer_rows(record)), "", *answers(record), ""]
+        lines += ["### The answer", "", *noted(answer_rows(record)), *answers(record), ""]
         for level in LEVELS:
             rows = [row for subject in record.subjects for row in measure_rows(subject, level)]
             if rows:
-                lines += [f"### {LEVELS[level].capitalize()} leakage", "", *table(rows), ""]
+                lines += [f"### {LEVELS[level].capitalize()} leakage", "", *noted(rows)]
         described = [row for subject in record.subjects for row in describing_rows(subject)]
         if described:
             lines += ["### What only describes the guesses", "", *table(described), ""]
         bounds = [row for subject in record.subjects for row in bound_rows(subject)]
         if bounds:
-            lines += ["### What the guarantee permits, beside what was measured", "", *table(bounds), ""]
+            lines += ["### What the guarantee permits, beside what was measured", "", *noted(bounds)]
         others = [f"- {subject.name}: {one.attack}: {' '.join(one.reasons)}"
                   for subject in record.subjects for one in subject.not_run]  # fmt: skip
         if others:
@@ -62,6 +63,24 @@ def page(records: dict[str, AuditRecord], command: str) -> str:
     lines += ["## Cost", "", COST, "", *table(cost_rows(records.values())), ""]
     lines += ["## What the measures are", "", *[f"- `{name}`: {text}" for name, text in NAMES.items()]]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def noted(rows: list[dict[str, str]]) -> list[str]:
+    """The table, and below it what its cells would repeat: why nothing was measured, and all of the column `note`."""
+    reasons = {row.get("attacked", "") for row in rows}
+    if len(reasons) == 1 and (only := reasons.pop()).startswith(UNMEASURED):
+        return [f"Not measured, for any network: {only.removeprefix(UNMEASURED)}", ""]
+    marks: dict[str, str] = {}
+
+    def short(column: str, text: str) -> str:
+        head, colon, reason = text.partition(": ") if text.startswith(UNMEASURED) else ("", "", text)
+        if not (colon or column == "note"):
+            return text
+        mark = marks.setdefault(reason, f"({len(marks) + 1})")
+        return f"{head} {mark}".strip()
+
+    told = table([{column: short(column, text) for column, text in row.items()} for row in rows])
+    return [*told, "", *[f"- {mark} {reason}" for reason, mark in marks.items()], *[""] * bool(marks)]
 
 
 COST = (

@@ -89,3 +89,17 @@ def test_minutes_stand_for_each_attack(made):
     assert [row["attack"] for row in rows] == [page.label(one) for one in record.subjects[0].inversions]
     for row, one in zip(rows, record.subjects[0].inversions, strict=True):
         assert float(row["minutes each"]) == pytest.approx(one.seconds / 60, rel=0.05)
+
+
+def test_what_cells_would_repeat_stands_once_below_the_table(made):
+    page, _ = made
+    rows = [
+        {"network": "a", "attacked": "not measured: Too few.", "note": "Long."},
+        {"network": "b", "attacked": "1", "note": "Long."},
+    ]
+    assert page.noted(rows) == [
+        "| network | attacked | note |", "|---|---|---|", "| a | not measured (1) | (2) |", "| b | 1 | (2) |", "",
+        "- (1) Too few.", "- (2) Long.", "",
+    ]  # fmt: skip
+    assert page.noted(rows[:1]) == ["Not measured, for any network: Too few.", ""]
+    assert page.noted([{"network": "b", "attacked": "1"}])[-1] == ""
