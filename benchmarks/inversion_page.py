@@ -34,7 +34,7 @@ found" is no proof that there is none. Each row has the level for itself: about 
 nothing leaked, so believe several rows that agree. With fewer than four complementary pairs of models an interval
 speaks of the models of the run, and of no others."""
 LEVELS = {"class": "class-level", "record": "record-level"}
-FIRST_MADE = "- Make the features first: "
+FIRST_MADE = "- Make first: "
 UNMEASURED = "not measured: "
 DESCRIBING = ("disputed_successes", "knowledge_accuracy", "fid", "precision", "recall", "density", "coverage")
 
@@ -132,7 +132,7 @@ def comment(record: AuditRecord) -> list[str]:
 
 def notes(record: AuditRecord) -> list[str]:
     """What was scaled down, and why."""
-    return [line for line in comment(record)[1:] if not line.startswith(("- Repeat with", "- Make the features"))]
+    return [line for line in comment(record)[1:] if not line.startswith(("- Repeat with", FIRST_MADE))]
 
 
 def warnings(record: AuditRecord) -> list[str]:
