@@ -1,16 +1,20 @@
 """Bayes' rule with the honest baseline as prior."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from sfumato.attacks.inversion.attribute_inference import (
     FLOOR,
+    ODDS_WEIGHTS,
+    WEIGHTS,
     AttributeInferenceByScores,
-    best_weight,
-    log_likelihoods,
+    best_weights,
     posterior,
     ranked,
+    sureness,
 )
 from sfumato.attacks.inversion.evidence import AttributeEvidence
 from sfumato.attacks.inversion.population_baseline import baseline_guesses, baseline_probabilities
@@ -94,49 +98,70 @@ def test_a_model_that_ignores_the_column_leaves_the_baseline_exactly():
     assert found.facts["unlike_the_baseline"] == 0
 
 
-def test_a_weight_of_0_leaves_the_baseline():
+def test_weights_of_0_leave_the_baseline():
     given, _ = evidence()
-    assert np.array_equal(infer(given, weight=0.0).records[:, 0, 0], VALUES[baseline_guesses(given)])
+    assert np.array_equal(infer(given, weight=0.0, odds_weight=0.0).records[:, 0, 0], VALUES[baseline_guesses(given)])
 
 
-def test_likelihoods_are_those_of_the_true_class_with_each_value_filled_in():
+def test_sureness_is_that_of_the_true_class_with_each_value_filled_in():
     given, truth = evidence(n=6)
-    told = log_likelihoods(given, given.records, given.labels)
+    told = sureness(given, given.records, given.labels)
     right = truth.astype(int)
-    np.testing.assert_allclose(told[np.arange(6), right], 0, atol=1e-6)
+    np.testing.assert_allclose(told[np.arange(6), right], np.tile([0, 20], (6, 1)), atol=1e-4)
     np.testing.assert_allclose(told[np.arange(6), 1 - right], -20, atol=1e-4)
+
+
+def test_a_model_that_is_sure_with_any_value_still_tells_them_apart_by_its_log_odds():
+    """It knows the records by heart: its p is 1 - 1e-8 or 1 - 1e-9."""
+
+    def by_heart(x):
+        right = x[:, 4] == torch.remainder(x[:, :4].sum(dim=1), 2)
+        return torch.stack([18.0 + 3 * right, torch.zeros(len(x))], dim=1)
+
+    given, _ = evidence(by_heart)
+    given = replace(given, labels=np.zeros(200, dtype=np.int64))
+    known = given.records[:, :4].sum(axis=1) % 2
+    prior = VALUES[baseline_guesses(given)]
+    assert np.array_equal(infer(given, weight=1.0, odds_weight=0.0).records[:, 0, 0], prior)
+    assert (infer(given, weight=1.0, odds_weight=1.0).records[:, 0, 0] == known).mean() > 0.95
 
 
 def test_a_score_of_nothing_is_a_number():
     given, truth = evidence(lambda x: torch.where(parity(x) > 0, 0.0, -torch.inf))
-    assert log_likelihoods(given, given.records, given.labels).min() == FLOOR
+    told = sureness(given, given.records, given.labels)
+    assert told.min() == FLOOR
+    assert told.max() == -FLOOR
     assert (infer(given).records[:, 0, 0] == truth).all()
 
 
 def test_a_model_that_knows_only_what_the_baseline_knows_is_not_counted_twice():
     """The class says all there is of the value: an exact likelihood on top would make the attacker too sure."""
     rng = np.random.default_rng(0)
-    prior = np.tile([0.3, 0.7], (4000, 1))
+    prior, even = np.tile([0.3, 0.7], (4000, 1)), np.full((4000, 2), 0.5)
     values = (rng.random(4000) < 0.7).astype(np.int64)
-    assert best_weight(prior, np.log(prior), values) == 0
-    assert best_weight(np.full((4000, 2), 0.5), np.log(prior), values) == 1
-    assert best_weight(np.full((4000, 2), 0.5), 0.5 * np.log(prior), values) == 2
+    told = np.stack([np.log(prior), np.zeros((4000, 2))], axis=2)
+    choices = [(weight, 0.0) for weight in WEIGHTS]
+    assert best_weights(prior, told, values, choices).tolist() == [0, 0]
+    assert best_weights(even, told, values, choices).tolist() == [1, 0]
+    assert best_weights(even, 0.5 * told, values, choices).tolist() == [2, 0]
+    assert best_weights(even, 10 * told[..., ::-1], values, [(0.0, w) for w in ODDS_WEIGHTS]).tolist() == [0, 0.1]
 
 
 def test_no_weight_below_the_least_is_taken():
     """What the model learned by heart cannot show on records that it never saw."""
-    prior, values = np.tile([0.3, 0.7], (10, 1)), np.ones(10, dtype=np.int64)
-    misled = np.tile([0.0, -9.0], (10, 1))
-    assert best_weight(prior, misled, values) == 0
-    assert [best_weight(prior, misled, values, least) for least in (0.1, 0.5, 0.6, 2.0)] == [0.25, 0.5, 1.0, 2.0]
     given, _ = evidence(lambda x: 1 - parity(x))  # the wrong class, always
     assert infer(given).facts["weight"] == 0.5
-    assert infer(given, least=0.0).facts["weight"] == 0
+    assert infer(given, least=0.6).facts["weight"] == 1
+    misled = infer(given, least=0.0).facts
+    assert misled["weight"] == 0
+    assert misled["odds_weight"] == 0
 
 
 def test_a_negative_weight_is_refused():
     with pytest.raises(UsageError, match="weight"):
         AttributeInferenceByScores(weight=-1.0)
+    with pytest.raises(UsageError, match="odds_weight"):
+        AttributeInferenceByScores(odds_weight=101.0)
 
 
 @pytest.mark.parametrize("least", [-0.1, 3.0])
