@@ -20,9 +20,11 @@ from sfumato.types import Floats, Ints
 from sfumato.validate import in_range
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)  # of the log-probability
-ODDS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5)
+ODDS_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)  # of the log-odds, in units of `spread`
 TINY = 1e-12
 FLOOR = -100.0  # of log-probabilities, so that a score of 0 (rounded, or hidden by a guard) is a number
+
+Weights = tuple[float, float]  # of log p and of the log-odds
 
 
 def posterior(prior: Floats, evidence: Floats) -> Floats:
@@ -63,8 +65,17 @@ def sureness(evidence: AttributeEvidence, records: Floats, labels: Ints) -> Floa
     return np.stack(told, axis=1)
 
 
-def best_weights(prior: Floats, told: Floats, values: Ints, choices: Sequence[tuple[float, float]]) -> Floats:
-    """float64 [2]: of the pairs of weights of `sureness`, the one with the least log-loss on known values.
+def spread(odds: Floats) -> float:
+    """Root mean square of log-odds [p, v] about the mean of each row; 1 where a model tells no value from another.
+
+    Log-odds of an overfitted network differ by tens, and would drown what the population tells.
+    """
+    found = float(np.sqrt(np.mean((odds - odds.mean(axis=1, keepdims=True)) ** 2)))
+    return found if found > 0 else 1.0
+
+
+def best_weights(prior: Floats, told: Floats, values: Ints, choices: Sequence[Weights]) -> Weights:
+    """Of the pairs of weights of `sureness`, the one with the least log-loss on known values.
 
     Args:
         prior: float64 [p, v].
@@ -74,7 +85,7 @@ def best_weights(prior: Floats, told: Floats, values: Ints, choices: Sequence[tu
     """
     rows = np.arange(len(values))
     losses = [-np.log(posterior(prior, told @ pair)[rows, values].clip(min=TINY)).mean() for pair in choices]
-    return np.array(choices[int(np.argmin(losses))])
+    return choices[int(np.argmin(losses))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +96,16 @@ class AttributeInferenceByScores(AttributeInference):
     attributes to the hidden one, learned from public records alone. So the attack and the baseline differ by what the
     model adds, and a model that does not look at the attribute leaves the baseline as it is.
 
-    How sure it is, is told by log p and log p / (1 - p), each with a weight, as the class has told the baseline
-    something already: the attacker takes the weights that do best on public records, whose values are known and whose
-    baseline was learned without them; but none below `least` for log p. For the model never saw those records, and
-    what it memorised of others does not show there.
+    How sure it is, is told by log p and by log p / (1 - p) over its spread on public records, each with a weight, as
+    the class has told the baseline something already. The attacker takes the weights that do best on public records,
+    whose values are known and whose baseline was learned without them; but none below `least` and `least_odds`. For the
+    model never saw those records, and what it memorised of others does not show there.
 
     Args:
         weight: of log p, in [0, 100]; 0 leaves it out, None takes the best on public records.
         least: smallest weight of log p that is taken so, in [0, 2].
         odds_weight: of log p / (1 - p), in [0, 100]; 0 leaves it out, None takes the best on public records.
+        least_odds: smallest weight of log p / (1 - p) that is taken so, in [0, 1].
     """
 
     name: ClassVar[str] = "attribute-inference"
@@ -106,9 +118,11 @@ class AttributeInferenceByScores(AttributeInference):
     least: float = 0.5
 
     odds_weight: float | None = None
+    least_odds: float = 0.1
 
     def __post_init__(self) -> None:
         in_range("least", self.least, 0, WEIGHTS[-1])
+        in_range("least_odds", self.least_odds, 0, ODDS_WEIGHTS[-1])
         for name, weight in (("weight", self.weight), ("odds_weight", self.odds_weight)):
             if weight is not None:
                 in_range(name, weight, 0, 100)
@@ -118,20 +132,19 @@ class AttributeInferenceByScores(AttributeInference):
 
     def reconstruct(self, evidence: AttributeEvidence, fitted: Sequence[dict[str, Floats]] = ()) -> Reconstructions:
         before, prior = evidence.oracle.queries, fitted[0]["probabilities"]
-        weights = self._chosen(evidence, fitted[0])
-        told = posterior(prior, sureness(evidence, evidence.records, evidence.labels) @ weights)
-        changed = float((told.argmax(axis=1) != prior.argmax(axis=1)).mean())
-        facts = {"unlike_the_baseline": changed, "weight": float(weights[0]), "odds_weight": float(weights[1])}
-        return ranked(evidence.values, told, evidence.oracle.queries - before, facts)
+        unit, weights = self._learned(evidence, fitted[0])
+        told = sureness(evidence, evidence.records, evidence.labels) / [1.0, unit]
+        found = posterior(prior, told @ weights)
+        changed = float((found.argmax(axis=1) != prior.argmax(axis=1)).mean())
+        facts = {"unlike_the_baseline": changed, "weight": weights[0], "odds_weight": weights[1]}
+        return ranked(evidence.values, found, evidence.oracle.queries - before, facts)
 
-    def _chosen(self, evidence: AttributeEvidence, fitted: dict[str, Floats]) -> Floats:
-        """float64 [2]: the weights given, the best on public records for those that were not."""
-        first = [w for w in WEIGHTS if w >= self.least] if self.weight is None else [self.weight]
-        second = ODDS_WEIGHTS if self.odds_weight is None else [self.odds_weight]
-        choices = list(product(first, second))
-        if len(choices) == 1:
-            return np.array(choices[0])
+    def _learned(self, evidence: AttributeEvidence, fitted: dict[str, Floats]) -> tuple[float, tuple[float, float]]:
+        """From public records: the spread of log-odds, and the best of the weights that were not given."""
         rows = fitted["rows"].astype(np.int64)
         public, values = evidence.public.tensor(rows).numpy(), np.asarray(evidence.public_values)[rows]
         told = sureness(evidence, public, evidence.public.label_array[rows])
-        return best_weights(fitted["held_out"], told, values, choices)
+        unit = spread(told[..., 1])
+        first = [w for w in WEIGHTS if w >= self.least] if self.weight is None else [self.weight]
+        second = [w for w in ODDS_WEIGHTS if w >= self.least_odds] if self.odds_weight is None else [self.odds_weight]
+        return unit, best_weights(fitted["held_out"], told / [1.0, unit], values, list(product(first, second)))

@@ -14,6 +14,7 @@ from sfumato.attacks.inversion.attribute_inference import (
     best_weights,
     posterior,
     ranked,
+    spread,
     sureness,
 )
 from sfumato.attacks.inversion.evidence import AttributeEvidence
@@ -141,10 +142,10 @@ def test_a_model_that_knows_only_what_the_baseline_knows_is_not_counted_twice():
     values = (rng.random(4000) < 0.7).astype(np.int64)
     told = np.stack([np.log(prior), np.zeros((4000, 2))], axis=2)
     choices = [(weight, 0.0) for weight in WEIGHTS]
-    assert best_weights(prior, told, values, choices).tolist() == [0, 0]
-    assert best_weights(even, told, values, choices).tolist() == [1, 0]
-    assert best_weights(even, 0.5 * told, values, choices).tolist() == [2, 0]
-    assert best_weights(even, 10 * told[..., ::-1], values, [(0.0, w) for w in ODDS_WEIGHTS]).tolist() == [0, 0.1]
+    assert best_weights(prior, told, values, choices) == (0, 0)
+    assert best_weights(even, told, values, choices) == (1, 0)
+    assert best_weights(even, 0.5 * told, values, choices) == (2, 0)
+    assert best_weights(even, 10 * told[..., ::-1], values, [(0.0, w) for w in ODDS_WEIGHTS]) == (0, 0.1)
 
 
 def test_no_weight_below_the_least_is_taken():
@@ -152,9 +153,28 @@ def test_no_weight_below_the_least_is_taken():
     given, _ = evidence(lambda x: 1 - parity(x))  # the wrong class, always
     assert infer(given).facts["weight"] == 0.5
     assert infer(given, least=0.6).facts["weight"] == 1
-    misled = infer(given, least=0.0).facts
+    assert infer(given).facts["odds_weight"] == 0.1
+    misled = infer(given, least=0.0, least_odds=0.0).facts
     assert misled["weight"] == 0
     assert misled["odds_weight"] == 0
+
+
+def test_the_spread_is_that_between_values_of_one_record():
+    odds = np.array([[1.0, 3.0], [104.0, 100.0]])
+    assert spread(odds) == pytest.approx(np.sqrt((1 + 1 + 4 + 4) / 4))
+    assert spread(np.array([[7.0, 7.0], [9.0, 9.0]])) == 1
+
+
+def test_the_unit_of_log_odds_is_their_spread():
+    """A network ten times as steep gives the same guesses by its log-odds."""
+
+    def steep(by):
+        slopes = torch.stack([torch.zeros(BITS), torch.linspace(0.1, 0.9, BITS)], dim=1)
+        return lambda x: by * (x - 0.5) @ slopes
+
+    plain, tenfold = (infer(evidence(steep(by))[0], weight=0.0, odds_weight=0.5) for by in (1.0, 10.0))
+    np.testing.assert_allclose(plain.confidence, tenfold.confidence, atol=1e-5)
+    assert np.array_equal(plain.records, tenfold.records)
 
 
 def test_a_negative_weight_is_refused():
@@ -164,7 +184,8 @@ def test_a_negative_weight_is_refused():
         AttributeInferenceByScores(odds_weight=101.0)
 
 
-@pytest.mark.parametrize("least", [-0.1, 3.0])
-def test_a_least_weight_that_is_none_of_them_is_refused(least):
-    with pytest.raises(UsageError, match="least"):
-        AttributeInferenceByScores(least=least)
+@pytest.mark.parametrize("name", ["least", "least_odds"])
+@pytest.mark.parametrize("value", [-0.1, 3.0])
+def test_a_least_weight_that_is_none_of_them_is_refused(name, value):
+    with pytest.raises(UsageError, match=name):
+        AttributeInferenceByScores(**{name: value})
