@@ -116,7 +116,6 @@ class AttributeInferenceByScores(AttributeInference):
 
     weight: float | None = None
     least: float = 0.5
-
     odds_weight: float | None = None
     least_odds: float = 0.1
 
@@ -139,7 +138,7 @@ class AttributeInferenceByScores(AttributeInference):
         facts = {"unlike_the_baseline": changed, "weight": weights[0], "odds_weight": weights[1]}
         return ranked(evidence.values, found, evidence.oracle.queries - before, facts)
 
-    def _learned(self, evidence: AttributeEvidence, fitted: dict[str, Floats]) -> tuple[float, tuple[float, float]]:
+    def _learned(self, evidence: AttributeEvidence, fitted: dict[str, Floats]) -> tuple[float, Weights]:
         """From public records: the spread of log-odds, and the best of the weights that were not given."""
         rows = fitted["rows"].astype(np.int64)
         public, values = evidence.public.tensor(rows).numpy(), np.asarray(evidence.public_values)[rows]
